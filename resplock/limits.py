@@ -1,0 +1,107 @@
+"""Every bound in one place, with its unit.
+
+Pure. Two kinds are kept apart:
+
+- constants of the format: `apply` reads them, so every replica must have the same value. They
+  change only together with the feature level (see `resplock.state`).
+- limits of one node: they act before a command is proposed, or on sockets and memory.
+"""
+
+# --- numbers on the wire and on disk -------------------------------------------------------------
+
+INTEGER_MAX = 2**63 - 1
+"""The largest integer in any message or record."""
+VERSION_MAX = 2**53 - 1
+"""Fencing versions stay exact in clients that only have doubles."""
+
+# --- constants of the format: apply reads them ---------------------------------------------------
+
+DATABASES = 16
+ENDS_PER_ENTRY = 10_000
+"""How many timed ends one entry carries out; commands end what is overdue on their own keys first."""
+REQUEST_REMEMBERED_MS = 600_000
+"""How long the reply to a REQUEST id is remembered, on the replicated clock."""
+REQUESTS_PER_OWNER = 128
+"""How many REQUEST ids are remembered for one owner; the oldest goes first."""
+HOLD_MEANS_PER_SLOT = 8
+"""How many locks of one hash slot have a hold-time mean of their own; the oldest goes first."""
+SLOTS = 16384
+"""Hash slots, as in Redis Cluster."""
+
+# --- commands ------------------------------------------------------------------------------------
+
+KEY_BYTES_MAX = 1024
+OWNER_BYTES_MAX = 4096
+REQUEST_BYTES_MAX = 128
+REASON_BYTES_MAX = 256
+METADATA_PAIRS_MAX = 32
+METADATA_KEY_BYTES_MAX = 64
+METADATA_VALUE_BYTES_MAX = 256
+PATTERN_BYTES_MAX = 1024
+TTL_MS_DEFAULT = 30_000
+TTL_MS_MAX = 24 * 3600 * 1000
+WAIT_MS_MAX = 600_000
+PRIORITY_MIN, PRIORITY_MAX = -1000, 1000
+LIST_COUNT_DEFAULT = 100
+LIST_COUNT_MAX = 1000
+LIST_BYTES_MAX = 1 << 20
+"""A LOCK.LIST page ends early when its reply would be longer than this."""
+LIST_SLOTS_PER_PAGE = 512
+"""A LOCK.LIST page ends after so many hash slots even if nothing matched: no page stalls the loop."""
+
+# --- RESP connections ----------------------------------------------------------------------------
+
+ARGUMENTS_MAX = 1024
+ARGUMENT_BYTES_MAX = 64 * 1024
+ARGUMENTS_UNAUTHENTICATED_MAX = 10
+ARGUMENT_BYTES_UNAUTHENTICATED_MAX = 1024
+INLINE_BYTES_MAX = 64 * 1024
+HEADER_BYTES_MAX = 32
+"""The longest `*N` or `$N` line."""
+PIPELINE_DEPTH_MAX = 1024
+"""Commands of one connection that wait for their reply before its socket is read no further."""
+QUERY_BUFFER_BYTES_MAX = 256 * 1024
+"""Bytes of one connection that wait to be parsed before its socket is read no further."""
+COMMAND_BYTES_MAX = 1 << 20
+"""The longest single command, all its arguments together."""
+OUTPUT_BUFFER_BYTES_MAX = 1 << 20
+"""Replies that a client leaves unread before it is disconnected."""
+OUTPUT_PAUSE_BYTES = 64 * 1024
+"""Replies that a client leaves unread before its commands are read no further."""
+CLIENTS_MAX = 10_000
+LISTEN_BACKLOG = 511
+PARTIAL_COMMAND_MS_MAX = 10_000
+"""How long a connection may take to finish a command that it has begun."""
+UNAUTHENTICATED_MS_MAX = 5_000
+"""How long a connection may stay without AUTH when a password is required and it has sent bytes."""
+PROPOSALS_QUEUED_MAX = 100_000
+"""Commands that wait to be proposed before new ones are answered -BUSY."""
+
+# --- Raft ----------------------------------------------------------------------------------------
+
+RUN_COMMANDS_MAX = 4096
+"""Commands in one entry."""
+RUN_BYTES_MAX = 4 << 20
+"""Bytes of one entry's commands, about."""
+APPEND_BYTES_MAX = 4 << 20
+"""Bytes of entries in one AppendEntries message; a single larger entry goes alone."""
+INFLIGHT_BYTES_MAX = 16 << 20
+"""Bytes of entries under way to one follower."""
+INFLIGHT_MESSAGES_MAX = 256
+SNAPSHOT_CHUNK_BYTES = 256 * 1024
+SNAPSHOT_ENTRIES_DEFAULT = 1_000_000
+"""A snapshot is taken after so many commands."""
+STAMP_LOGGED_EVERY_MS = 5_000
+"""While a deadline exists, the clock is logged at least so often."""
+UNIX_OFFSET_DRIFT_MS = 1_000
+"""The logged offset to unix time is renewed when it is off by more than this."""
+ELECTION_TIMEOUT_MS_DEFAULT = 500
+HEARTBEATS_PER_ELECTION_TIMEOUT = 10
+
+# --- the process ---------------------------------------------------------------------------------
+
+STALL_FATAL_MS = 20_000
+"""The watchdog ends a process whose event loop has not turned for so long."""
+MARK_SYNC_EVERY_MS = 1_000
+SNAPSHOT_SLICE_MS = 2
+"""How long one turn of the event loop may spend on encoding a snapshot."""

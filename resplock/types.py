@@ -1,0 +1,49 @@
+"""Ids and numbers that every layer shares.
+
+Pure. These are NewTypes: they cost nothing at run time and keep a term from being passed where an
+index is meant.
+"""
+
+from typing import Annotated, NewType
+
+from msgspec import Meta
+
+from resplock.limits import INTEGER_MAX
+
+Term = NewType("Term", int)
+"""A Raft term, 0 before the first election (Raft paper, section 5.1)."""
+
+Index = NewType("Index", int)
+"""A position in the Raft log, counted in commands. The first command has index 1; 0 is "nothing"."""
+
+NodeId = NewType("NodeId", str)
+"""A node's name within its cluster, such as `n1`. Never used again once it was removed."""
+
+Version = NewType("Version", int)
+"""A fencing version: strictly rising over the whole cluster, for ever, below 2^53. 0 is "none"."""
+
+StampMs = NewType("StampMs", int)
+"""A moment on the replicated clock, in milliseconds. It has no relation to wall-clock time."""
+
+UnixMs = NewType("UnixMs", int)
+"""A moment in milliseconds since the epoch, for people to read. Nothing is decided by it."""
+
+LockName = NewType("LockName", bytes)
+"""A lock's full name: one byte for the database (0..15), then the key as the client wrote it."""
+
+Natural = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
+"""What a peer, a log or a file may give for any count, term, index or time: msgspec checks it."""
+
+
+def lock_name(db: int, key: bytes) -> LockName:
+    """Join a database number and a key into the name that the lock table uses."""
+    return LockName(DB_PREFIXES[db] + key)
+
+
+def key_of(name: LockName) -> bytes:
+    """The key as the client wrote it."""
+    return name[1:]
+
+
+DB_PREFIXES = tuple(bytes([db]) for db in range(16))
+"""The first byte of a lock's name, by database number."""
