@@ -23,8 +23,8 @@ REQUEST_REMEMBERED_MS = 600_000
 """How long the reply to a REQUEST id is remembered, on the replicated clock."""
 REQUESTS_PER_OWNER = 128
 """How many REQUEST ids are remembered for one owner; the oldest goes first."""
-HOLD_MEANS_PER_SLOT = 8
-"""How many locks of one hash slot have a hold-time mean of their own; the oldest goes first."""
+HOLD_MEANS_MAX = 65_536
+"""How many locks have a hold-time mean of their own; the oldest entry goes first."""
 SLOTS = 16384
 """Hash slots, as in Redis Cluster."""
 

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from resplock import limits
-from resplock.types import LockName, Natural, StampMs, UnixMs, Version
+from resplock.types import LockName, Natural, StampMs, UnixMs
 
 KEEP_TTL = -1
 
@@ -162,7 +162,7 @@ class Advice(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Granted(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     """The owner has the lock."""
 
-    version: Version
+    version: int
     ttl_ms: int
     waiters: int = 0
 
@@ -171,7 +171,7 @@ class Held(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
     """Somebody else has the lock."""
 
     owner: bytes
-    version: Version
+    version: int
     ttl_ms: int
     waiters: int
     advice: Advice
@@ -180,7 +180,7 @@ class Held(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
 class Lost(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
     """The answer to a repeated REQUEST whose grant has ended since."""
 
-    version: Version
+    version: int
 
 
 class Released(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):
@@ -193,7 +193,7 @@ class Released(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):
 class Renewed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=5):
     """The hold ends `ttl_ms` from now (0: never)."""
 
-    version: Version
+    version: int
     ttl_ms: int
 
 
@@ -208,7 +208,7 @@ class Broken(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=7):
     """The lock was taken away from `owner`."""
 
     owner: bytes
-    version: Version
+    version: int
 
 
 class NotHeld(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=8):
@@ -222,7 +222,7 @@ class NotOwner(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=9):
 
     name: LockName
     holder: bytes
-    version: Version
+    version: int
 
 
 class Stale(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=10):
@@ -230,7 +230,7 @@ class Stale(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=10):
 
     name: LockName
     given: int
-    current: Version
+    current: int
 
 
 class Done(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=11):
@@ -252,21 +252,12 @@ class Busy(msgspec.Struct, frozen=True, gc=False, tag=14):
 
 
 Outcome: TypeAlias = (
-    Granted
-    | Held
-    | Lost
-    | Released
-    | Renewed
-    | Kept
-    | Broken
-    | NotHeld
-    | NotOwner
-    | Stale
-    | Done
-    | InDoubt
-    | NoLeader
-    | Busy
+    Granted | Held | Lost | Released | Renewed | Kept | Broken | NotHeld | NotOwner | Stale | Done
 )
+"""What `apply` answers."""
+
+Unapplied: TypeAlias = InDoubt | NoLeader | Busy
+"""What the node answers for an operation whose outcome it does not have."""
 
 
 # --- answers to queries --------------------------------------------------------------------------
@@ -278,7 +269,7 @@ class LockInfo(msgspec.Struct, frozen=True, gc=False):
     name: LockName
     owner: bytes | None
     mode: str
-    version: Version
+    version: int
     acquired_at: UnixMs
     expires_at: UnixMs
     last_modified: UnixMs
@@ -310,7 +301,7 @@ class Stats(msgspec.Struct, frozen=True, gc=False):
     renewals: int
     expired: int
     broken: int
-    last_version: Version
+    last_version: int
     clock_ms: StampMs
 
 

@@ -4,11 +4,12 @@ Pure. These are NewTypes: they cost nothing at run time and keep a term from bei
 index is meant.
 """
 
+from binascii import crc_hqx
 from typing import Annotated, NewType
 
 from msgspec import Meta
 
-from resplock.limits import INTEGER_MAX
+from resplock.limits import INTEGER_MAX, SLOTS
 
 Term = NewType("Term", int)
 """A Raft term, 0 before the first election (Raft paper, section 5.1)."""
@@ -18,9 +19,6 @@ Index = NewType("Index", int)
 
 NodeId = NewType("NodeId", str)
 """A node's name within its cluster, such as `n1`. Never used again once it was removed."""
-
-Version = NewType("Version", int)
-"""A fencing version: strictly rising over the whole cluster, for ever, below 2^53. 0 is "none"."""
 
 StampMs = NewType("StampMs", int)
 """A moment on the replicated clock, in milliseconds. It has no relation to wall-clock time."""
@@ -43,6 +41,21 @@ def lock_name(db: int, key: bytes) -> LockName:
 def key_of(name: LockName) -> bytes:
     """The key as the client wrote it."""
     return name[1:]
+
+
+def hash_slot(name: LockName) -> int:
+    """The Redis Cluster hash slot of a lock: CRC16 of the key, or of its {tag} when it has one.
+
+    The database's byte comes first, and a leading zero byte leaves this CRC unchanged: in database
+    0, the only one a Redis Cluster has, this is the client's own slot of the key.
+    Redis documentation: "Redis cluster specification", Hash tags.
+    """
+    opened = name.find(b"{")
+    if opened > 0:
+        closed = name.find(b"}", opened + 1)
+        if closed > opened + 1:
+            return crc_hqx(name[:1] + name[opened + 1 : closed], 0) % SLOTS
+    return crc_hqx(name, 0) % SLOTS
 
 
 DB_PREFIXES = tuple(bytes([db]) for db in range(16))

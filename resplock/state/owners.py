@@ -1,0 +1,48 @@
+"""Which locks an owner holds: what KEEPALIVE walks.
+
+Pure, derived: rebuilt from the records on restore. Most owners hold one lock, and a set for each
+would cost more than the lock, so one name stands for itself and only two or more make a set.
+"""
+
+from __future__ import annotations
+
+from resplock.types import LockName
+
+
+class OwnerIndex:
+    """owner -> the names of the locks it holds."""
+
+    __slots__ = ("_names",)
+
+    def __init__(self) -> None:
+        self._names: dict[bytes, LockName | set[LockName]] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def add(self, owner: bytes, name: LockName) -> None:
+        """`owner` has come to hold `name`."""
+        names = self._names.get(owner)
+        if names is None:
+            self._names[owner] = name
+        elif type(names) is set:
+            names.add(name)
+        elif names != name:
+            self._names[owner] = {names, name}  # type: ignore[arg-type]
+
+    def remove(self, owner: bytes, name: LockName) -> None:
+        """`owner` holds `name` no longer."""
+        names = self._names[owner]
+        if type(names) is not set:
+            del self._names[owner]
+            return
+        names.discard(name)
+        if not names:
+            del self._names[owner]
+
+    def names_of(self, owner: bytes) -> list[LockName]:
+        """The locks that `owner` holds, sorted."""
+        names = self._names.get(owner)
+        if names is None:
+            return []
+        return sorted(names) if type(names) is set else [names]  # type: ignore[list-item]

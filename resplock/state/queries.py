@@ -1,0 +1,183 @@
+"""Looking at the lock table: LOCK.GET, LIST, CHECK, BACKOFF, STATS.
+
+Pure. Queries show applied state and change nothing. `now_ms` is the replicated clock as its reader
+knows it, at least the table's; it only decides how much of a TTL is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+from resplock import glob, limits
+from resplock.errors import CommandError
+from resplock.operations import (
+    Advice,
+    Answer,
+    CheckVersion,
+    CountLocks,
+    GetBackoff,
+    GetLock,
+    GetStats,
+    ListLocks,
+    LockInfo,
+    LockPage,
+    Query,
+    Stats,
+)
+from resplock.state import backoff
+from resplock.state.records import Lock
+from resplock.state.table import LockTable
+from resplock.types import DB_PREFIXES, LockName, UnixMs, hash_slot, key_of
+
+LAST_PAGE = b"0"
+"""The cursor that begins a listing, and that ends it."""
+
+
+def answer(table: LockTable, query: Query, now_ms: int) -> Answer:
+    """Answer one query. Raises CommandError for a cursor that no page gave."""
+    match query:
+        case GetLock():
+            lock = table.locks.get(query.name)
+            return lock_info(table, query.name, lock, now_ms) if lock else None
+        case CheckVersion():
+            return int(_is_current(table, query))
+        case GetBackoff():
+            return _advice(table, query.name, now_ms)
+        case ListLocks():
+            return _page(table, query, now_ms)
+        case GetStats():
+            return _stats(table)
+        case CountLocks():
+            return table.locks_by_db[query.db]
+        case _:
+            assert_never(query)
+
+
+def lock_info(table: LockTable, name: LockName, lock: Lock, now_ms: int) -> LockInfo:
+    """A lock as people see it, with its moments in unix time."""
+    hold = lock.holds[0]
+    offset_ms = table.unix_offset_ms
+    return LockInfo(
+        name=name,
+        owner=hold.owner,
+        mode=lock.mode.name.lower(),
+        version=hold.version,
+        acquired_at=UnixMs(hold.acquired_ms + offset_ms),
+        expires_at=UnixMs(hold.deadline_ms + offset_ms if hold.deadline_ms else 0),
+        last_modified=UnixMs(hold.modified_ms + offset_ms),
+        ttl_ms=hold.remaining_ms(now_ms),
+        limit=1,
+        waiter_count=0,
+        metadata=hold.metadata,
+    )
+
+
+def _is_current(table: LockTable, query: CheckVersion) -> bool:
+    lock = table.locks.get(query.name)
+    return lock is not None and any(hold.version == query.version for hold in lock.holds)
+
+
+def _advice(table: LockTable, name: LockName, now_ms: int) -> Advice:
+    lock = table.locks.get(name)
+    return table.means.advice(name, lock.holds[0], 1, now_ms) if lock else backoff.FREE
+
+
+def _stats(table: LockTable) -> Stats:
+    totals = table.totals
+    acquisitions_per_s, releases_per_s = table.rates.per_second(table.clock_ms)
+    return Stats(
+        active_locks=sum(table.locks_by_db),
+        waiters=0,
+        contested_locks=0,
+        average_hold_ms=-(-totals.hold_mean_us // 1000),
+        acquisitions_per_s=acquisitions_per_s,
+        releases_per_s=releases_per_s,
+        acquisitions=totals.acquisitions,
+        refusals=totals.refusals,
+        releases=totals.releases,
+        renewals=totals.renewals,
+        expired=totals.expired,
+        broken=totals.broken,
+        last_version=table.last_version,
+        clock_ms=table.clock_ms,
+    )
+
+
+# --- LOCK.LIST -----------------------------------------------------------------------------------
+
+
+def _page(table: LockTable, query: ListLocks, now_ms: int) -> LockPage:
+    """The next page: slot by slot and by name within a slot, so that a cursor stays valid.
+
+    A lock that is there from the first page to the last is listed exactly once, whatever else
+    comes and goes. A page ends at COUNT locks, at limits.LIST_BYTES_MAX, or after
+    limits.LIST_SLOTS_PER_PAGE slots, so that none stalls the server; it may be empty.
+    """
+    number, after = _read_cursor(query.cursor)
+    wanted = _filter(query, table.unix_offset_ms)
+    found: list[LockInfo] = []
+    room = limits.LIST_BYTES_MAX
+    for slot in range(number, min(number + limits.LIST_SLOTS_PER_PAGE, limits.SLOTS)):
+        for name, lock in table.locks.sorted_slot(slot):
+            if name <= after or not wanted(name, lock):
+                continue
+            info = lock_info(table, name, lock, now_ms)
+            found.append(info)
+            room -= _reply_bytes(info)
+            if len(found) >= query.count or room <= 0:
+                return LockPage(_cursor(slot, name), tuple(found))
+        after = LockName(b"")
+    ended = number + limits.LIST_SLOTS_PER_PAGE >= limits.SLOTS
+    next_cursor = LAST_PAGE if ended else _cursor(number + limits.LIST_SLOTS_PER_PAGE, None)
+    return LockPage(next_cursor, tuple(found))
+
+
+def _cursor(slot: int, after: LockName | None) -> bytes:
+    """Where the next page begins: a slot, and the name after which to go on in it."""
+    return b"%d-%b" % (slot, after.hex().encode() if after else b"")
+
+
+def _read_cursor(cursor: bytes) -> tuple[int, LockName]:
+    if cursor == LAST_PAGE:
+        return 0, LockName(b"")
+    slot, dash, after = cursor.partition(b"-")
+    try:
+        number, name = int(slot), LockName(bytes.fromhex(after.decode("ascii")))
+    except ValueError:
+        dash = b""
+    if not dash or not slot.isdigit() or number >= limits.SLOTS:
+        raise CommandError(
+            "LOCK.LIST: CURSOR must be 0 to begin, or what the last page gave", "ERR"
+        )
+    if name and hash_slot(name) != number:
+        raise CommandError("LOCK.LIST: CURSOR was not given by any page", "ERR")
+    return number, name
+
+
+def _filter(query: ListLocks, unix_offset_ms: int) -> Callable[[LockName, Lock], bool]:
+    prefix = DB_PREFIXES[query.db]
+    key_matches, owner_matches = glob.compile(query.match), glob.compile(query.owner)
+    before, after = query.expires_before, query.expires_after
+
+    def wanted(name: LockName, lock: Lock) -> bool:
+        if name[:1] != prefix or query.contested or not key_matches(key_of(name)):
+            return False
+        hold = lock.holds[0]
+        if query.owner and not owner_matches(hold.owner):
+            return False
+        if before or after:
+            if not hold.deadline_ms:
+                return False
+            expires_at = hold.deadline_ms + unix_offset_ms
+            if (before and expires_at >= before) or (after and expires_at <= after):
+                return False
+        return all(pair in hold.metadata for pair in query.metadata)
+
+    return wanted
+
+
+def _reply_bytes(info: LockInfo) -> int:
+    """About how long one lock is in the reply."""
+    texts = len(info.name) + len(info.owner or b"")
+    return 300 + texts + sum(len(field) + len(value) + 16 for field, value in info.metadata)

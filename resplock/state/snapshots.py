@@ -1,0 +1,129 @@
+"""The lock table as chunks of bytes, and back.
+
+Pure. A snapshot is taken while commands go on: `TableSnapshot` freezes the maps, and `next_chunk`
+encodes a little at a time. Chunks are msgpack: first the Head, then any number of Chunk structs.
+FORMAT rises when an older release could no longer read what a newer one writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias, TypeVar
+
+import msgspec
+
+from resplock.errors import DamagedSnapshot, NewerFormat
+from resplock.state.records import Head, Lock, Remembered
+from resplock.state.slotmap import Frozen
+from resplock.state.table import FEATURE_LEVEL, LockTable
+from resplock.types import LockName
+
+FORMAT = 1
+_CHUNK_RECORDS = 256
+"""About how many records one chunk has: a fraction of a millisecond to encode."""
+
+
+class LocksChunk(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Some of the locks."""
+
+    items: list[tuple[LockName, Lock]]
+
+
+class AnswersChunk(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Some of the remembered answers to REQUEST ids."""
+
+    items: list[tuple[LockName, Remembered]]
+
+
+class MeansChunk(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The mean hold times in microseconds, in the order of their entries."""
+
+    items: list[tuple[LockName, int]]
+
+
+Record = TypeVar("Record")
+Chunk: TypeAlias = LocksChunk | AnswersChunk | MeansChunk
+
+_encoder = msgspec.msgpack.Encoder()
+_head_decoder = msgspec.msgpack.Decoder(Head)
+_chunk_decoder = msgspec.msgpack.Decoder(Chunk)
+
+
+class TableSnapshot:
+    """The table as it was when this was made, given out chunk by chunk."""
+
+    def __init__(self, table: LockTable) -> None:
+        self._head = Head(
+            format=FORMAT,
+            feature_level=table.feature_level,
+            clock_ms=table.clock_ms,
+            unix_offset_ms=table.unix_offset_ms,
+            last_version=table.last_version,
+            totals=msgspec.structs.replace(table.totals),
+        )
+        self._locks = table.locks.freeze()
+        self._answers = table.requests.answers.freeze()
+        self._means = list(table.means.means.items())  # bounded: see limits.HOLD_MEANS_MAX
+        self._chunks = self._encoded()
+
+    def next_chunk(self) -> bytes | None:
+        """The next chunk; None after the last one."""
+        return next(self._chunks, None)
+
+    def close(self) -> None:
+        """Give the snapshot up: the table keeps nothing for it any more."""
+        self._locks.close()
+        self._answers.close()
+
+    def _encoded(self) -> Iterator[bytes]:
+        encode = _encoder.encode
+        yield encode(self._head)
+        for locks in _grouped(self._locks):
+            yield encode(LocksChunk(locks))
+        for answers in _grouped(self._answers):
+            yield encode(AnswersChunk(answers))
+        yield encode(MeansChunk(self._means))
+
+
+def restore(chunks: Iterator[bytes]) -> LockTable:
+    """Build a table from a snapshot's chunks.
+
+    Raises NewerFormat when a later release wrote it, DamagedSnapshot when it is not a snapshot.
+    """
+    table = LockTable()
+    answers: list[Remembered] = []
+    try:
+        head = _head_decoder.decode(next(chunks, b""))
+        if head.format > FORMAT or head.feature_level > FEATURE_LEVEL:
+            raise NewerFormat(
+                f"the snapshot has format {head.format} and feature level {head.feature_level}; "
+                f"this release reads up to {FORMAT} and {FEATURE_LEVEL}"
+            )
+        table.adopt_head(head)
+        for encoded in chunks:
+            chunk = _chunk_decoder.decode(encoded)
+            match chunk:
+                case LocksChunk():
+                    for name, lock in chunk.items:
+                        table.adopt_lock(name, lock)
+                case AnswersChunk():
+                    answers.extend(answer for _, answer in chunk.items)
+                case MeansChunk():
+                    table.means.means.update(chunk.items)
+    except msgspec.DecodeError as error:
+        raise DamagedSnapshot(f"the snapshot cannot be read: {error}") from error
+    for answer in sorted(answers, key=lambda answer: answer.index):
+        table.requests.restore(answer)
+    return table
+
+
+def _grouped(view: Frozen[Record]) -> Iterator[list[tuple[LockName, Record]]]:
+    """The view's records in lists of at least _CHUNK_RECORDS, slots kept whole."""
+    records: list[tuple[LockName, Record]] = []
+    while (slot := view.next_slot()) is not None:
+        records.extend(slot)
+        if len(records) >= _CHUNK_RECORDS:
+            yield records
+            records = []
+    if records:
+        yield records

@@ -1,0 +1,80 @@
+"""Which lock has its next end when: a coarse wheel of sets in front of a small exact heap.
+
+Pure, derived: rebuilt from the records on restore, never in a snapshot. Most holds are released
+long before they end, so adding and removing must be cheap and leave nothing behind: far ends lie
+unsorted in one set for each quarter of a second, and only the quarter whose time has come is sorted.
+
+Invariant: a name is in the wheel (or, stale or not, in the heap) exactly when `deadline_of(name)` is
+not 0, under that deadline. Names leave the heap lazily: what does not match `deadline_of` is stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+
+from resplock.types import LockName
+
+_BUCKET_BITS = 8
+"""A bucket of the wheel is 2^8 ms."""
+
+
+class Timers:
+    """The next end of every lock that has one."""
+
+    __slots__ = ("_buckets", "_deadline_of", "_near", "_near_end", "_order")
+
+    def __init__(self, deadline_of: Callable[[LockName], int]) -> None:
+        """`deadline_of(name)` says when the name is due at present, in ms; 0 for never."""
+        self._deadline_of = deadline_of
+        self._buckets: dict[int, set[LockName]] = {}
+        self._order: list[int] = []  # a heap of the buckets' numbers
+        self._near: list[tuple[int, LockName]] = []  # a heap
+        self._near_end = 0  # buckets below this number were moved to the heap
+
+    def __bool__(self) -> bool:
+        """Whether anything may still end. Stale names may make it say so a little too long."""
+        return bool(self._near) or any(self._buckets.values())
+
+    def add(self, name: LockName, deadline_ms: int) -> None:
+        """Watch for an end at `deadline_ms` (> 0)."""
+        number = deadline_ms >> _BUCKET_BITS
+        if number < self._near_end:
+            heappush(self._near, (deadline_ms, name))
+            return
+        bucket = self._buckets.get(number)
+        if bucket is None:
+            self._buckets[number] = {name}
+            heappush(self._order, number)
+        else:
+            bucket.add(name)
+
+    def remove(self, name: LockName, deadline_ms: int) -> None:
+        """Forget the end that was added at `deadline_ms`; `deadline_of` no longer says so."""
+        bucket = self._buckets.get(deadline_ms >> _BUCKET_BITS)
+        if bucket is not None:
+            bucket.discard(name)
+
+    def due(self, stamp_ms: int) -> tuple[int, LockName] | None:
+        """The first end at or before `stamp_ms`, in the order (deadline, name), left in place."""
+        self._open_buckets(stamp_ms)
+        near = self._near
+        while near and near[0][0] <= stamp_ms:
+            deadline_ms, name = near[0]
+            if self._deadline_of(name) == deadline_ms:
+                return near[0]
+            heappop(near)
+        return None
+
+    def _open_buckets(self, stamp_ms: int) -> None:
+        current = stamp_ms >> _BUCKET_BITS
+        if current < self._near_end:
+            return
+        self._near_end = current + 1
+        opened = False
+        while self._order and self._order[0] <= current:
+            names = self._buckets.pop(heappop(self._order))
+            self._near.extend((self._deadline_of(name), name) for name in sorted(names))
+            opened = True
+        if opened:
+            heapify(self._near)
