@@ -84,3 +84,23 @@ def noop(term: Term, index: Index, stamp_ms: StampMs) -> Entry:
 def entry_bytes(entry: Entry) -> int:
     """How much an entry counts towards a bound in bytes."""
     return len(entry.payload) + 32
+
+
+def clock(term: Term, index: Index, stamp_ms: StampMs) -> Entry:
+    """An entry that only carries the clock."""
+    return Entry(term, index, index, EntryKind.CLOCK, stamp_ms)
+
+
+def config(term: Term, index: Index, stamp_ms: StampMs, configuration: Configuration) -> Entry:
+    """An entry that puts `configuration` into effect."""
+    return Entry(term, index, index, EntryKind.CONFIG, stamp_ms, _encoder.encode(configuration))
+
+
+def configuration_of(entry: Entry) -> Configuration:
+    """What a CONFIG entry puts into effect. Raises msgspec.MsgspecError when it is not one."""
+    assert entry.kind is EntryKind.CONFIG
+    return _decoder.decode(entry.payload)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Configuration)

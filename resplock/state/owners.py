@@ -1,7 +1,8 @@
 """Which locks an owner holds: what KEEPALIVE walks.
 
 Pure, derived: rebuilt from the records on restore. Most owners hold one lock, and a set for each
-would cost more than the lock, so one name stands for itself and only two or more make a set.
+would cost more than the lock, so one name stands for itself and only two or more make a set (a dict
+whose values are None, which the garbage collector need not walk).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ class OwnerIndex:
     __slots__ = ("_names",)
 
     def __init__(self) -> None:
-        self._names: dict[bytes, LockName | set[LockName]] = {}
+        self._names: dict[bytes, LockName | dict[LockName, None]] = {}
 
     def __len__(self) -> int:
         return len(self._names)
@@ -25,24 +26,23 @@ class OwnerIndex:
         names = self._names.get(owner)
         if names is None:
             self._names[owner] = name
-        elif type(names) is set:
-            names.add(name)
+        elif isinstance(names, dict):
+            names[name] = None
         elif names != name:
-            self._names[owner] = {names, name}  # type: ignore[arg-type]
+            self._names[owner] = {names: None, name: None}
 
     def remove(self, owner: bytes, name: LockName) -> None:
         """`owner` holds `name` no longer."""
         names = self._names[owner]
-        if type(names) is not set:
-            del self._names[owner]
-            return
-        names.discard(name)
-        if not names:
-            del self._names[owner]
+        if isinstance(names, dict):
+            del names[name]
+            if names:
+                return
+        del self._names[owner]
 
     def names_of(self, owner: bytes) -> list[LockName]:
         """The locks that `owner` holds, sorted."""
         names = self._names.get(owner)
         if names is None:
             return []
-        return sorted(names) if type(names) is set else [names]  # type: ignore[list-item]
+        return sorted(names) if isinstance(names, dict) else [names]

@@ -8,17 +8,18 @@ FORMAT rises when an older release could no longer read what a newer one writes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
 from resplock.errors import DamagedSnapshot, NewerFormat
-from resplock.state.records import Head, Lock, Remembered
+from resplock.state.records import Head, Hold, Lock, Remembered
 from resplock.state.slotmap import Frozen
 from resplock.state.table import FEATURE_LEVEL, LockTable
 from resplock.types import LockName
 
 FORMAT = 1
+_SHARED_MAX = 65_536
 _CHUNK_RECORDS = 256
 """About how many records one chunk has: a fraction of a millisecond to encode."""
 
@@ -92,6 +93,7 @@ def restore(chunks: Iterator[bytes]) -> LockTable:
     """
     table = LockTable()
     answers: list[Remembered] = []
+    shared = _Shared()
     try:
         head = _head_decoder.decode(next(chunks, b""))
         if head.format > FORMAT or head.feature_level > FEATURE_LEVEL:
@@ -105,7 +107,7 @@ def restore(chunks: Iterator[bytes]) -> LockTable:
             match chunk:
                 case LocksChunk():
                     for name, lock in chunk.items:
-                        table.adopt_lock(name, lock)
+                        table.adopt_lock(name, _sharing(lock, shared))
                 case AnswersChunk():
                     answers.extend(answer for _, answer in chunk.items)
                 case MeansChunk():
@@ -115,6 +117,36 @@ def restore(chunks: Iterator[bytes]) -> LockTable:
     for answer in sorted(answers, key=lambda answer: answer.index):
         table.requests.restore(answer)
     return table
+
+
+class _Shared(dict[Any, Any]):
+    """Equal values as one object, up to a number of them."""
+
+    def __missing__(self, value: Any) -> Any:
+        if len(self) >= _SHARED_MAX:
+            self.clear()
+        self[value] = value
+        return value
+
+
+def _sharing(lock: Lock, shared: _Shared) -> Lock:
+    """The same lock, whose integers and owners are objects that other locks have too.
+
+    What `apply` makes shares them by itself; decoded, a million locks would take a fifth more.
+    """
+    holds = [
+        Hold(
+            shared[hold.owner],
+            hold.version,
+            hold.deadline_ms,
+            shared[hold.ttl_ms],
+            shared[hold.acquired_ms],
+            shared[hold.modified_ms],
+            hold.metadata,
+        )
+        for hold in lock.holds
+    ]
+    return Lock(tuple(holds), lock.next_deadline_ms, lock.mode)
 
 
 def _grouped(view: Frozen[Record]) -> Iterator[list[tuple[LockName, Record]]]:

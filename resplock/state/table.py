@@ -50,7 +50,7 @@ from resplock.state.records import Head, Hold, Lock, Mode, Totals, lock_of
 from resplock.state.requests import Requests
 from resplock.state.slotmap import SlotMap
 from resplock.state.timers import Timers
-from resplock.types import Index, LockName, StampMs
+from resplock.types import LockName, StampMs
 
 FEATURE_LEVEL = 1
 """The newest rules of `apply` that this release knows. The log says which are in force."""
@@ -90,14 +90,14 @@ class LockTable:
     # --- what the node asks ----------------------------------------------------------------------
 
     def apply(
-        self, first: Index, stamp_ms: StampMs, operations: Sequence[Operation]
+        self, first: int, stamp_ms: int, operations: Sequence[Operation]
     ) -> list[Outcome]:
         """Apply one entry: `operations[i]` has the log index `first + i`. One outcome for each.
 
         stamp_ms: the entry's replicated clock. An entry without operations only moves the clock.
         """
         assert stamp_ms >= self.clock_ms, "the replicated clock never goes back"
-        self.clock_ms = stamp_ms
+        self.clock_ms = StampMs(stamp_ms)
         self._end_due(stamp_ms)
         self.rates.sample(stamp_ms)
         handlers = self._handlers

@@ -1,0 +1,1 @@
+"""Measurements: `compare` (speed, beside Redis) and `scale` (memory, stalls, restart)."""

@@ -1,0 +1,395 @@
+"""At scale: memory of a million held locks, stalls of the event loop, restart, idle connections.
+
+    memory       loads the locks and reports the server's resident memory; then how long a PING
+                 waits: at rest, under light traffic, while a snapshot is taken, and during further
+                 commands (enough of them for any garbage collection to come round)
+    restart      kill -9 after that, then how long a start takes until PING and LOCK.GET are right
+    connections  memory of idle connections, in a server of their own
+
+Needs the clone's .venv. `make scale` runs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hiredis
+
+from bench.servers import (
+    ROOT,
+    BenchError,
+    Resplock,
+    Server,
+    data_parent,
+    file_system,
+    stop_on_sigterm,
+)
+
+MEMORY_MB_MAX = 600.0
+STALL_MS_MAX = 50.0
+RESTART_S_MAX = 5.0
+CONNECTIONS_MB_MAX = 150.0
+TTL_MS = 3_600_000
+LOAD_BATCH = 500
+FURTHER_BATCH = 50
+"""Small, so that a PING between two batches shows a stall and not the batch."""
+SAMPLES = 1000
+SNAPSHOT_DEADLINE_S = 120.0
+SPARE_FILES = 200
+"""File descriptors that the server needs beside its connections."""
+
+
+class ErrorReply(BenchError):
+    """The server answered a command with an error."""
+
+
+class Line(NamedTuple):
+    """One result, and the most that it may be where there is a target."""
+
+    what: str
+    value: float
+    unit: str
+    at_most: float | None = None
+
+
+class Client:
+    """One blocking RESP2 connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.reader = hiredis.Reader()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def read(self) -> Any:
+        """The next reply; an error reply is returned, not raised."""
+        while (reply := self.reader.gets()) is False:
+            data = self.connection.recv(1 << 16)
+            if not data:
+                raise BenchError("the server closed the connection")
+            self.reader.feed(data)
+        return reply
+
+    def call(self, *argv: str) -> Any:
+        """Send one command and return its reply. Raises ErrorReply."""
+        self.connection.sendall(encode(*argv))
+        return checked(self.read(), argv[0])
+
+    def call_map(self, *argv: str) -> dict[str, Any]:
+        """As `call`, for a reply of fields and values."""
+        reply = self.call(*argv)
+        if not isinstance(reply, list):
+            raise BenchError(f"{' '.join(argv)} answered {reply!r}, which is not a map")
+        return dict(zip((field.decode() for field in reply[::2]), reply[1::2], strict=True))
+
+    def pipeline(self, batches: Iterable[list[bytes]]) -> Iterator[Any]:
+        """Send batches of commands, the next one while the last one's replies are read."""
+        waiting = 0
+        for batch in batches:
+            self.connection.sendall(b"".join(batch))
+            for _ in range(waiting):
+                yield checked(self.read(), "a pipelined command")
+            waiting = len(batch)
+        for _ in range(waiting):
+            yield checked(self.read(), "a pipelined command")
+
+
+def encode(*argv: str) -> bytes:
+    """One command as an array of bulk strings."""
+    parts = [b"*%d\r\n" % len(argv)]
+    for argument in argv:
+        raw = argument.encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
+    return b"".join(parts)
+
+
+def checked(reply: Any, command: str) -> Any:
+    """The reply. Raises ErrorReply when it is an error."""
+    if isinstance(reply, hiredis.HiredisError):
+        raise ErrorReply(f"{command} answered: {reply}")
+    return reply
+
+
+def owner_of(number: int) -> str:
+    return f"me-{number % 1000}"
+
+
+def acquire(number: int) -> bytes:
+    return encode("LOCK.ACQUIRE", f"lk:{number}", owner_of(number), "TTL", str(TTL_MS))
+
+
+def load(client: Client, locks: int) -> float:
+    """Hold so many locks; commands per second."""
+    began = time.monotonic()
+    batches = (
+        [acquire(number) for number in range(first, min(first + LOAD_BATCH, locks))]
+        for first in range(0, locks, LOAD_BATCH)
+    )
+    for done, reply in enumerate(client.pipeline(batches)):
+        if reply[:2] != [b"status", b"granted"]:
+            raise BenchError(f"lock {done} was not granted: {reply}")
+        if done % 50_000 == 0:
+            progress(f"{done:,} of {locks:,} locks")
+    progress("")
+    return locks / (time.monotonic() - began)
+
+
+def run_further(client: Client, commands: int) -> None:
+    """Acquire and release other locks, `commands` commands in all."""
+    batches = (
+        [
+            encode(*argv)
+            for number in range(first, min(first + FURTHER_BATCH, commands // 2))
+            for argv in (
+                ("LOCK.ACQUIRE", f"further:{number}", "me", "TTL", str(TTL_MS)),
+                ("LOCK.RELEASE", f"further:{number}", "me"),
+            )
+        ]
+        for first in range(0, commands // 2, FURTHER_BATCH)
+    )
+    for _ in client.pipeline(batches):
+        pass
+
+
+@contextmanager
+def light_traffic(server: Server) -> Iterator[None]:
+    """Acquire and release one lock after another, about 500 a second, until the block ends."""
+    stopped = threading.Event()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            with Client(server.connect()) as client:
+                number = 0
+                while not stopped.wait(0.002):
+                    client.call("LOCK.ACQUIRE", f"light:{number}", "me", "TTL", str(TTL_MS))
+                    client.call("LOCK.RELEASE", f"light:{number}", "me")
+                    number += 1
+        except (BenchError, OSError) as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="light traffic")
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+    if failures:
+        raise BenchError(f"the light traffic failed: {failures[0]}")
+
+
+@contextmanager
+def probed(server: Server, lines: list[Line], when: str, limit: float | None) -> Iterator[None]:
+    """Report how long PINGs waited while the block ran."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.probe", str(server.port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        time.sleep(0.5)
+        yield
+        time.sleep(0.5)
+        output, _ = process.communicate()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    if process.returncode:
+        raise BenchError(f"the probe failed with status {process.returncode}")
+    found = json.loads(output)
+    lines.append(Line(f"PING {when}: median of {found['pings']:,}", found["p50_ms"], "ms"))
+    lines.append(Line(f"PING {when}: 99 %", found["p99_ms"], "ms"))
+    lines.append(Line(f"PING {when}: longest", found["max_ms"], "ms", limit))
+
+
+def take_snapshot(client: Client) -> dict[str, Any]:
+    """RAFT.SNAPSHOT, again while the server is busy with one of its own."""
+    deadline = time.monotonic() + SNAPSHOT_DEADLINE_S
+    while True:
+        try:
+            return client.call_map("RAFT.SNAPSHOT")
+        except ErrorReply:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
+
+
+def measure_memory(server: Server, options: argparse.Namespace) -> Iterator[Line]:
+    """Load the locks; memory, then stalls."""
+    stalls: list[Line] = []
+    yield Line("resident memory, empty", server.memory_mb(), "MB")
+    with Client(server.connect()) as client:
+        yield Line(
+            "acquires a second while loading, one connection", load(client, options.locks), ""
+        )
+        yield Line(
+            f"resident memory, {options.locks:,} locks", server.memory_mb(), "MB", MEMORY_MB_MAX
+        )
+        with probed(server, stalls, "at rest", None):
+            time.sleep(1)
+        with light_traffic(server), probed(server, stalls, "under light traffic", None):
+            time.sleep(2)
+        with light_traffic(server), probed(server, stalls, "during a snapshot", STALL_MS_MAX):
+            began = time.monotonic()
+            snapshot = take_snapshot(client)
+            took = time.monotonic() - began
+        yield Line("snapshot", took, "s")
+        yield Line("snapshot file", snapshot["bytes"] / 1e6, "MB")
+        with probed(server, stalls, f"during {options.further:,} commands", STALL_MS_MAX):
+            run_further(client, options.further)
+    yield from stalls
+    yield Line("resident memory after all that", server.memory_mb(), "MB", MEMORY_MB_MAX)
+    yield Line("resident memory, its peak", server.memory_mb("VmHWM"), "MB")
+
+
+def measure_restart(server: Server, options: argparse.Namespace) -> Iterator[Line]:
+    """kill -9, start again; when it answers, and that the locks are what they were."""
+    step = max(1, options.locks // SAMPLES)
+    names = [f"lk:{number}" for number in range(0, options.locks, step)]
+    with Client(server.connect()) as client:
+        before = [client.call_map("LOCK.GET", name) for name in names]
+    server.end(signal.SIGKILL)
+    began = time.monotonic()
+    answered_s = server.start()
+    with Client(server.connect()) as client:
+        first = client.call_map("LOCK.GET", names[-1])
+        right_s = time.monotonic() - began
+        after = [client.call_map("LOCK.GET", name) for name in names]
+    after[-1] = first
+    for name, old, new in zip(names, before, after, strict=True):
+        if (old["owner"], old["version"]) != (new["owner"], new["version"]):
+            raise BenchError(f"after the restart {name} is {new}, and was {old}")
+    after_what = f"{options.locks:,} locks and {options.further:,} log entries"
+    yield Line(f"restart until PING, {after_what}", answered_s, "s", RESTART_S_MAX)
+    yield Line("restart until the first LOCK.GET is right", right_s, "s", RESTART_S_MAX)
+    yield Line("locks compared with before", len(names), "")
+    yield Line("resident memory after the restart", server.memory_mb(), "MB", MEMORY_MB_MAX)
+
+
+def measure_connections(server: Server, options: argparse.Namespace) -> Iterator[Line]:
+    """Memory of connections that do nothing after one PING."""
+    before = server.memory_mb()
+    with ExitStack() as stack:
+        for number in range(options.connections):
+            client = stack.enter_context(Client(server.connect()))
+            if client.call("PING") != b"PONG":
+                raise BenchError(f"connection {number} was refused")
+        after = server.memory_mb()
+    yield Line("resident memory, no connection", before, "MB")
+    yield Line(
+        f"resident memory, {options.connections:,} idle connections",
+        after,
+        "MB",
+        CONNECTIONS_MB_MAX,
+    )
+    yield Line("each connection", (after - before) * 1e3 / options.connections, "kB")
+
+
+def raise_file_limit(files: int) -> None:
+    """Let this process, and the server that it starts, open so many files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < files:
+        raise BenchError(
+            f"{files:,} open files are needed and the limit is {hard:,}: raise it (ulimit -Hn), "
+            "or ask for fewer with --connections"
+        )
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+
+
+def show(line: Line) -> None:
+    value = f"{line.value:,.0f}" if line.value >= 1000 else f"{line.value:,.2f}"
+    text = f"{line.what:62} {value:>10} {line.unit:2}"
+    if line.at_most is not None:
+        word = "reached" if line.value <= line.at_most else "MISSED"
+        text += f"   at most {line.at_most:g} {line.unit}: {word}"
+    print(text.rstrip(), flush=True)
+
+
+def progress(text: str) -> None:
+    """Show on a terminal what is going on, on one line."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.scale",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--locks", type=int, default=1_000_000, help="default: 1000000")
+    parser.add_argument(
+        "--further", type=int, default=100_000, help="commands after the snapshot, default: 100000"
+    )
+    parser.add_argument("--connections", type=int, default=10_000, help="default: 10000")
+    parser.add_argument("--only", choices=["memory", "restart", "connections"])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    parser.add_argument("--check", action="store_true", help="exit status 1 when one is missed")
+    options = parser.parse_args()
+    if options.locks < 1 or options.further < 2 or options.connections < 1:
+        parser.error("--locks and --connections must be at least 1, --further at least 2")
+    return options
+
+
+def measure(options: argparse.Namespace) -> Iterator[Line]:
+    parent = data_parent()
+    if options.only != "connections":
+        with Resplock(parent) as server:
+            print(
+                f"{server.version()}; Python {platform.python_version()}; "
+                f"{os.cpu_count()} cores; {file_system(parent)}"
+            )
+            # restart needs what memory has loaded
+            yield from measure_memory(server, options)
+            if options.only != "memory":
+                yield from measure_restart(server, options)
+    if options.only in (None, "connections"):
+        raise_file_limit(options.connections + SPARE_FILES)
+        with Resplock(parent) as server:
+            yield from measure_connections(server, options)
+
+
+def main() -> int:
+    options = parse_options()
+    stop_on_sigterm()
+    lines: list[Line] = []
+    try:
+        for line in measure(options):
+            show(line)
+            lines.append(line)
+    except (BenchError, OSError) as error:
+        print(f"bench.scale: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    if options.json:
+        options.json.write_text(json.dumps([line._asdict() for line in lines], indent=1) + "\n")
+    missed = any(line.at_most is not None and line.value > line.at_most for line in lines)
+    return 1 if options.check and missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

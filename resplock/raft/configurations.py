@@ -1,0 +1,125 @@
+"""Configurations: what makes one usable, and which may follow which.
+
+Pure. Changes touch one server at a time, so that any majority of the old configuration and any of
+the new have a server in common (thesis 4.1). A server is an id with a uuid: a wiped data directory
+makes another server of the same id, so it is removed and added in two changes.
+"""
+
+from __future__ import annotations
+
+import enum
+from itertools import pairwise
+
+from msgspec.structs import replace
+
+from resplock.raft.entries import Configuration, Member
+from resplock.types import NodeId
+
+
+class Refusal(enum.Enum):
+    """Why a leader did not propose a change of membership. Certain: nothing will come of it."""
+
+    NOT_LEADER = "this node does not lead"
+    TERM_NOT_COMMITTED = "the leader has not committed an entry of its term yet"
+    CHANGE_IN_FLIGHT = "an earlier change of membership is not committed yet"
+    NOT_ONE_SERVER = "a change must add, promote, demote, update or remove exactly one server"
+    NOT_CAUGHT_UP = "a new voter must be a learner that has caught up"
+    REMOVED = "a removed server may not come back, nor be forgotten"
+    MALFORMED = "the configuration is not sorted, names a server twice, or has no voter"
+
+
+def is_well_formed(configuration: Configuration) -> bool:
+    """At least one voter, no server twice, everything sorted, every server named."""
+    voters, learners = ids(configuration.voters), ids(configuration.learners)
+    return (
+        bool(voters)
+        and all(_is_sorted(words) for words in (voters, learners, configuration.removed))
+        and not set(voters) & set(learners)
+        and "" not in voters + learners
+    )
+
+
+def ids(members: tuple[Member, ...]) -> tuple[NodeId, ...]:
+    """The members' names, in the same order."""
+    return tuple(member.id for member in members)
+
+
+def tombstone(member: Member) -> str:
+    """How a removed server is remembered."""
+    return f"{member.id}/{member.uuid}"
+
+
+# --- the next configuration ----------------------------------------------------------------------
+
+
+def with_learner(configuration: Configuration, member: Member) -> Configuration:
+    """The next one when `member` is added: it listens first (thesis 4.2.1)."""
+    return replace(configuration, learners=_put(configuration.learners, member))
+
+
+def with_voter(configuration: Configuration, id: NodeId) -> Configuration:
+    """The next one when the learner `id` is promoted. Raises KeyError."""
+    member = _find(configuration.learners, id)
+    return replace(
+        configuration,
+        voters=_put(configuration.voters, member),
+        learners=_drop(configuration.learners, id),
+    )
+
+
+def without(configuration: Configuration, id: NodeId) -> Configuration:
+    """The next one when `id` is removed, for ever. Raises KeyError."""
+    member = _find(configuration.voters + configuration.learners, id)
+    return Configuration(
+        voters=_drop(configuration.voters, id),
+        learners=_drop(configuration.learners, id),
+        removed=tuple(sorted({*configuration.removed, tombstone(member)})),
+    )
+
+
+# --- judging a change ----------------------------------------------------------------------------
+
+
+def refusal_of_change(old: Configuration, new: Configuration) -> Refusal | None:
+    """What is wrong with going from `old` to `new`, whoever leads; None when nothing is."""
+    if not is_well_formed(new):
+        return Refusal.MALFORMED
+    before, after = _servers(old), _servers(new)
+    if sum(before.get(key) != after.get(key) for key in before.keys() | after.keys()) != 1:
+        return Refusal.NOT_ONE_SERVER
+    gone = before.keys() - after.keys()
+    if not gone | set(old.removed) <= set(new.removed) or after.keys() & set(new.removed):
+        return Refusal.REMOVED
+    return None
+
+
+def new_voter(old: Configuration, new: Configuration) -> NodeId | None:
+    """Who votes in `new` and not in `old`: one at most, when the change is legal."""
+    added = set(ids(new.voters)) - set(ids(old.voters))
+    return added.pop() if added else None
+
+
+def _servers(configuration: Configuration) -> dict[str, tuple[bool, Member]]:
+    """Every server by the name of its tombstone, with whether it votes."""
+    return {tombstone(member): (True, member) for member in configuration.voters} | {
+        tombstone(member): (False, member) for member in configuration.learners
+    }
+
+
+def _is_sorted(words: tuple[str, ...]) -> bool:
+    return all(a < b for a, b in pairwise(words))
+
+
+def _find(members: tuple[Member, ...], id: NodeId) -> Member:
+    for member in members:
+        if member.id == id:
+            return member
+    raise KeyError(id)
+
+
+def _put(members: tuple[Member, ...], member: Member) -> tuple[Member, ...]:
+    return tuple(sorted((*_drop(members, member.id), member), key=lambda each: each.id))
+
+
+def _drop(members: tuple[Member, ...], id: NodeId) -> tuple[Member, ...]:
+    return tuple(member for member in members if member.id != id)

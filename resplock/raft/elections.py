@@ -1,0 +1,210 @@
+"""Elections: asking for votes, giving them, winning.
+
+Pure. Time is ticks; the timeout is drawn anew each time from the injected generator.
+
+Invariants:
+
+- one vote in a term, only for a log that is at least as new as one's own (Raft paper, 5.2, 5.4.1);
+- a vote leaves only once it is durable, because it goes out in `Ready.send_after_persist`; so does
+  the request of a candidate, who has voted for itself;
+- a pre-vote changes nobody's term or vote (thesis 9.6).
+
+The candidate's configuration says whose votes count, so a server answers whoever asks, and as a
+learner too: the entry that made it a voter may not have reached it yet, and its vote may be the one
+that is missing (thesis 4.1; etcd's raft found this out). A learner never stands.
+"""
+
+from __future__ import annotations
+
+from resplock.raft import replication
+from resplock.raft.messages import PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
+from resplock.raft.replica import Replica
+from resplock.raft.roles import Role
+from resplock.types import Index, NodeId, StampMs, Term
+
+# --- standing ------------------------------------------------------------------------------------
+
+
+def tick(replica: Replica) -> None:
+    """A tick of a server that does not lead."""
+    replica.election_elapsed += 1
+    if replica.election_elapsed >= replica.election_timeout:
+        replica.restart_election_timer()
+        campaign(replica)
+
+
+def campaign(replica: Replica) -> None:
+    """Try to be elected: ask for pre-votes first, unless they are off."""
+    if not may_stand(replica):
+        return
+    if replica.config.pre_vote:
+        _ask_first(replica)
+    else:
+        stand(replica)
+
+
+def may_stand(replica: Replica) -> bool:
+    """Whether this server could lead: it does not yet, is no learner, and has lost nothing."""
+    return replica.role not in (Role.LEADER, Role.LEARNER) and may_vote(replica)
+
+
+def _ask_first(replica: Replica) -> None:
+    """Become a pre-candidate, in the same term (thesis 9.6)."""
+    _begin(replica, Role.PRE_CANDIDATE)
+    if _is_won(replica):
+        stand(replica)
+        return
+    log = replica.log
+    for id in _other_voters(replica):
+        replica.send(PreVoteRequest(replica.term, replica.id, id, log.last_index, log.last_term))
+
+
+def stand(replica: Replica, transfer: bool = False) -> None:
+    """Become a candidate in a new term, and vote for oneself (Raft paper, 5.2).
+
+    transfer: the leader has asked for it (thesis 3.10).
+    """
+    replica.term = Term(replica.term + 1)
+    replica.vote = replica.id
+    _begin(replica, Role.CANDIDATE)
+    if _is_won(replica):
+        become_leader(replica)
+        return
+    log = replica.log
+    for id in _other_voters(replica):
+        replica.send(
+            VoteRequest(replica.term, replica.id, id, log.last_index, log.last_term, transfer)
+        )
+
+
+def _begin(replica: Replica, role: Role) -> None:
+    replica.set_role(role)
+    replica.leader_id = None
+    replica.tally = {replica.id: True}
+    replica.restart_election_timer()
+
+
+def _other_voters(replica: Replica) -> list[NodeId]:
+    return [id for id in replica.membership.voter_ids if id != replica.id]
+
+
+# --- voting --------------------------------------------------------------------------------------
+
+
+def hears_leader(replica: Replica) -> bool:
+    """Whether candidates are to be ignored: a leader was heard in the shortest election timeout.
+
+    Otherwise a server that was removed, or was cut off, could depose a leader that serves everybody
+    else (thesis 4.2.3).
+    """
+    if not replica.config.check_quorum:
+        return False
+    if replica.role is Role.LEADER:
+        return True
+    in_time = replica.election_elapsed < replica.config.election_ticks
+    return replica.leader_id is not None and in_time
+
+
+def may_vote(replica: Replica) -> bool:
+    """Whether this server's vote can be trusted with what it once acknowledged.
+
+    Not when its log ends before its mark: it may have lost entries that were committed with its
+    help. A log at least as new as the mark came from a leader that has them all. And not while it
+    has no configuration: it is new, or its directory was wiped, with the vote that was in it.
+    """
+    log = replica.log
+    has_all = (log.last_term, log.last_index) >= replica.voting_mark
+    return has_all and bool(replica.membership.voter_ids)
+
+
+def is_up_to_date(replica: Replica, last_term: int, last_index: int) -> bool:
+    """Whether a candidate's log is at least as new as this one (Raft paper, 5.4.1)."""
+    return (last_term, last_index) >= (replica.log.last_term, replica.log.last_index)
+
+
+def on_pre_vote_request(replica: Replica, message: PreVoteRequest) -> None:
+    """Say whether the sender would get a vote in the term after its own."""
+    if hears_leader(replica):
+        return
+    granted = (
+        message.term >= replica.term
+        and is_up_to_date(replica, message.last_term, message.last_index)
+        and may_vote(replica)
+    )
+    replica.send(PreVoteReply(replica.term, replica.id, message.from_id, message.term, granted))
+
+
+def on_vote_request(replica: Replica, message: VoteRequest) -> None:
+    """Vote for a candidate of this server's term, or do not."""
+    granted = (
+        replica.vote in ("", message.from_id)
+        and is_up_to_date(replica, message.last_term, message.last_index)
+        and may_vote(replica)
+    )
+    if granted:
+        if replica.role is Role.PRE_CANDIDATE:
+            replica.become_follower(replica.term, None)
+        replica.vote = message.from_id
+        replica.restart_election_timer()
+    replica.send(VoteReply(replica.term, replica.id, message.from_id, granted))
+
+
+# --- counting ------------------------------------------------------------------------------------
+
+
+def on_pre_vote_reply(replica: Replica, message: PreVoteReply) -> None:
+    """Count it, if this server still asks in the term in which it asked."""
+    if replica.role is Role.PRE_CANDIDATE and message.asked_term == replica.term:
+        _count(replica, message.from_id, message.granted)
+
+
+def on_vote_reply(replica: Replica, message: VoteReply) -> None:
+    """Count it, if this server still stands."""
+    if replica.role is Role.CANDIDATE:
+        _count(replica, message.from_id, message.granted)
+
+
+def _count(replica: Replica, from_id: NodeId, granted: bool) -> None:
+    replica.tally.setdefault(from_id, granted)
+    if _is_won(replica):
+        if replica.role is Role.PRE_CANDIDATE:
+            stand(replica)
+        else:
+            become_leader(replica)
+    elif _is_lost(replica):
+        replica.become_follower(replica.term, None)
+
+
+def _is_won(replica: Replica) -> bool:
+    return _votes(replica).count(True) >= replica.membership.quorum
+
+
+def _is_lost(replica: Replica) -> bool:
+    """Whether too many have refused for a majority to be left."""
+    voters = len(replica.membership.voter_ids)
+    return _votes(replica).count(False) > voters - replica.membership.quorum
+
+
+def _votes(replica: Replica) -> list[bool]:
+    """The answers of those who count."""
+    tally = replica.tally
+    return [tally[id] for id in replica.membership.voter_ids if id in tally]
+
+
+def become_leader(replica: Replica) -> None:
+    """Lead this term, and begin it with a no-op that commits what earlier terms left (paper, 8).
+
+    The clock goes on from the later of the last entry's stamp and what the last leader was heard to
+    say: time without a leader is given to the holders of locks.
+    """
+    assert replica.vote == replica.id
+    replica.set_role(Role.LEADER)
+    replica.leader_id = replica.id
+    log = replica.log
+    replica.clock_ms = StampMs(max(log.last_stamp_ms, replica.heard_clock_ms))
+    replica.heartbeat_elapsed = 0
+    replica.uncommitted_bytes = 0
+    replica.term_start = Index(log.last_index + 1)
+    replica.progress = {}
+    replica.meet_peers()
+    replication.begin_term(replica)

@@ -1,0 +1,269 @@
+"""A command: declared once, with everything else about it derived from the declaration.
+
+Pure. `Command` holds what a person writes down; its properties are what is derived. How its
+arguments are checked is compiled from the declaration when it is made, see `binding.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from resplock.errors import CommandError
+from resplock.resp.arguments import (
+    Argument,
+    Key,
+    is_fixed,
+    is_option,
+    least_size,
+    syntax,
+)
+from resplock.resp.binding import Binder, compile_binder
+from resplock.resp.failures import ERRORS
+from resplock.resp.shapes import Reply
+
+
+class Meets(Enum):
+    """How a command meets Raft."""
+
+    LOCAL = "Answered by the node that was asked, from what it knows itself."
+    PROPOSE = "Decided by the cluster: an entry of the Raft log."
+    READ = "Read from the lock table, up to date with everything decided before."
+
+
+class Group(StrEnum):
+    """Where a command belongs in the reference."""
+
+    LOCK = "lock"
+    CONNECTION = "connection"
+    SERVER = "server"
+    RAFT = "raft"
+
+
+class Flag(StrEnum):
+    """Redis's command flags, by the names that COMMAND shows."""
+
+    WRITE = "write"
+    READONLY = "readonly"
+    ADMIN = "admin"
+    NOSCRIPT = "noscript"
+    LOADING = "loading"
+    STALE = "stale"
+    FAST = "fast"
+    NO_AUTH = "no_auth"
+    NO_MULTI = "no_multi"
+    ALLOW_BUSY = "allow_busy"
+    MOVABLEKEYS = "movablekeys"
+
+
+ERRORS_BY_MEETS: dict[Meets, tuple[str, ...]] = {
+    Meets.LOCAL: (),
+    Meets.PROPOSE: ("INDOUBT", "CLUSTERDOWN", "BUSY", "LOADING", "MOVED"),
+    Meets.READ: ("CLUSTERDOWN", "BUSY", "LOADING", "MOVED"),
+}
+"""The errors that a command may answer because of how it meets Raft."""
+
+
+class KeySpec(msgspec.Struct, frozen=True):
+    """Where keys are, in Redis's terms: where to begin to look, and what is found there.
+
+    keyword    look for this word, from position `index` on; without it the keys begin at `index`
+    counted    the first word found is the number of keys
+    step       from one key to the next
+    """
+
+    index: int
+    keyword: bytes = b""
+    counted: bool = False
+    step: int = 1
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Command:
+    """A declared command.
+
+    name        in capitals; a subcommand has its container's name in front: `CLIENT ID`
+    builds      the Operation or Query that its arguments make; without it they make a Call
+    flags       Redis's flags; key positions and what follows from `meets` are derived
+    errors      codes beyond ERR, what authentication gives and what `meets` implies
+    categories  ACL categories beyond those that its group and flags imply
+    tips        Redis's command tips, for cluster clients
+    details     more paragraphs for the reference page
+    later       it is declared, and refused until a later version
+    bare        a container that is a command also without a subcommand
+    """
+
+    name: str
+    summary: str
+    group: Group
+    complexity: str = "O(1)"
+    since: str = "0.1.0"
+    meets: Meets = Meets.LOCAL
+    arguments: tuple[Argument, ...] = ()
+    builds: type[Any] | None = None
+    flags: tuple[Flag, ...] = ()
+    replies: tuple[Reply, ...] = ()
+    errors: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    tips: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+    later: bool = False
+    bare: bool = False
+    subcommands: tuple[Command, ...] = ()
+
+    bind: Binder = field(init=False)
+    """bind(argv, db) -> Operation, Query or Call. Raises CommandError. `db` is 0 to 15."""
+    binder_source: str = field(init=False)
+    """The source of `bind`, to look at."""
+    children: dict[bytes, Command] = field(init=False)
+    """The subcommands, by their own word in capitals."""
+
+    def __post_init__(self) -> None:
+        bind, source = compile_binder(self)
+        object.__setattr__(self, "bind", bind)
+        object.__setattr__(self, "binder_source", source)
+        children = {sub.words[-1].encode(): sub for sub in self.subcommands}
+        object.__setattr__(self, "children", children)
+        assert (self.builds is None) == (self.meets is Meets.LOCAL or self.later), self.name
+        assert len(children) == len(self.subcommands), self.name
+        assert all(sub.words[:-1] == self.words for sub in self.subcommands), self.name
+
+    def __repr__(self) -> str:
+        return f"<Command {self.name}>"
+
+    # --- names ---
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The words of its name: `["CLIENT", "ID"]`."""
+        return self.name.split()
+
+    @cached_property
+    def full_name(self) -> str:
+        """As COMMAND shows it: `client|id`."""
+        return self.name.lower().replace(" ", "|")
+
+    def walk(self) -> Iterator[Command]:
+        """This command, then its subcommands."""
+        yield self
+        yield from self.subcommands
+
+    # --- syntax and arity ---
+
+    @cached_property
+    def syntax(self) -> str:
+        """All that is declared, as a manual page shows it."""
+        return " ".join((self.name, *map(syntax, self.arguments)))
+
+    @cached_property
+    def usage(self) -> str:
+        """What can be used in this version."""
+        now = (syntax(each, with_later=False) for each in self.arguments if not each.later)
+        return " ".join((self.name, *now))
+
+    @cached_property
+    def least_words(self) -> int:
+        """The smallest number of words that a call has, its name included."""
+        if self.subcommands and not self.bare:
+            return len(self.words) + 1
+        return len(self.words) + sum(map(least_size, self.arguments))
+
+    @cached_property
+    def arity(self) -> int:
+        """As in Redis: the number of words, or minus the smallest number when it may vary."""
+        fixed = all(map(is_fixed, self.arguments)) and not self.subcommands
+        return self.least_words if fixed else -self.least_words
+
+    def wrong_arity(self) -> CommandError:
+        """The error for too few or too many words.
+
+        For Redis's own commands it is Redis's text and nothing more: clients compare it.
+        """
+        text = f"wrong number of arguments for '{self.full_name}' command"
+        if self.group in (Group.LOCK, Group.RAFT):
+            text += f", usage: {self.usage}"
+        return CommandError(text)
+
+    # --- what COMMAND and the access rules show ---
+
+    @cached_property
+    def all_flags(self) -> tuple[Flag, ...]:
+        """The declared flags, and `movablekeys` when keys are not at fixed positions."""
+        movable = any(spec.keyword or spec.counted for spec in self.key_specs)
+        return (*self.flags, Flag.MOVABLEKEYS) if movable else self.flags
+
+    @cached_property
+    def acl_categories(self) -> tuple[str, ...]:
+        """ACL categories, without their @, as Redis derives them, and @lock and @raft."""
+        flags, is_container = self.flags, bool(self.subcommands) and not self.bare
+        found = []
+        if self.group is Group.LOCK:
+            found.append("lock")
+        if self.group is Group.RAFT:
+            found.append("raft")
+        if Flag.READONLY in flags:
+            found.append("read")
+        if Flag.WRITE in flags:
+            found.append("write")
+        if Flag.ADMIN in flags:
+            found.extend(("admin", "dangerous"))
+        found.append("fast" if Flag.FAST in flags else "slow")
+        if self.group is Group.CONNECTION and not is_container:
+            found.append("connection")
+        found.extend(each for each in self.categories if each not in found)
+        return tuple(found)
+
+    @cached_property
+    def all_errors(self) -> tuple[str, ...]:
+        """The code of every error that it may answer in this version."""
+        if self.later:
+            return ("ERR",)
+        access = () if Flag.NO_AUTH in self.flags else ("NOAUTH", "NOPERM")
+        codes = ("ERR", *self.errors, *ERRORS_BY_MEETS[self.meets], *access)
+        return tuple(code for code in dict.fromkeys(codes) if not ERRORS[code].later)
+
+    # --- keys ---
+
+    @cached_property
+    def key_specs(self) -> tuple[KeySpec, ...]:
+        """Where its keys are, from the declared arguments."""
+        return tuple(_key_specs(self.arguments, len(self.words)))
+
+    def keys(self, argv: list[bytes]) -> list[bytes]:
+        """The keys in `argv`, which has the command's arity. Raises CommandError as GETKEYS does."""
+        found: list[bytes] = []
+        for spec in self.key_specs:
+            at = spec.index
+            if spec.keyword:
+                tokens = [word.upper() for word in argv]
+                if spec.keyword not in tokens[at:]:
+                    continue
+                at = tokens.index(spec.keyword, at) + 1
+            if not spec.counted:
+                found.append(argv[at])
+                continue
+            number = argv[at] if at < len(argv) else b""
+            count = int(number) if number.isdigit() and len(number) < 10 else 0
+            if not 0 < count <= (len(argv) - at - 1) // spec.step:
+                raise CommandError("Invalid arguments specified for command")
+            found.extend(argv[at + 1 : at + 1 + count * spec.step : spec.step])
+        return found
+
+
+def _key_specs(arguments: tuple[Argument, ...], index: int) -> Iterator[KeySpec]:
+    """`index`: the position of the first of the arguments."""
+    for argument in arguments:
+        group = (argument, *argument.parts)
+        keys = [part for part in group if isinstance(part, Key)]
+        if keys:
+            assert len(keys) == 1, "one key in a block"
+            keyword = argument.token.encode()
+            step = max(len(argument.parts), 1)
+            yield KeySpec(index, keyword, argument.counted is not None, step)
+        if not is_option(argument):
+            index += least_size(argument)

@@ -1,0 +1,453 @@
+"""LOCK.*: the commands of the lock table.
+
+Pure, and only data.
+"""
+
+from resplock import limits
+from resplock import operations as ops
+from resplock.resp import shapes
+from resplock.resp.arguments import (
+    Argument,
+    Block,
+    Count,
+    Integer,
+    Key,
+    OneOf,
+    Pattern,
+    PureToken,
+    Text,
+)
+from resplock.resp.command import Command, Flag, Group, Meets
+
+KEY = Key(name="key", summary="The lock.")
+OWNER = Text(
+    name="owner",
+    summary="Who asks: any bytes that no other client uses, such as a random id.",
+    least=1,
+    most=limits.OWNER_BYTES_MAX,
+)
+_KEYS_MAX = limits.ARGUMENTS_MAX // 2
+"""The parser's bound on the arguments of a command comes first."""
+
+
+def _ttl(absent: str) -> Integer:
+    return Integer(
+        name="ms",
+        token="TTL",
+        field="ttl_ms",
+        most=limits.TTL_MS_MAX,
+        unit="milliseconds",
+        note="0 = no expiry",
+        optional=True,
+        cached=True,
+        absent=absent,
+        summary="How long the hold lasts without a renewal.",
+    )
+
+
+def _version(summary: str) -> Integer:
+    return Integer(
+        name="version",
+        token="VERSION",
+        least=1,
+        most=limits.VERSION_MAX,
+        optional=True,
+        absent="any version",
+        summary=summary,
+    )
+
+
+def _metadata(summary: str) -> Block:
+    return Block(
+        name="metadata",
+        token="META",
+        optional=True,
+        counted=Count(0, limits.METADATA_PAIRS_MAX),
+        unique=True,
+        summary=summary,
+        arguments=(
+            Text(name="field", least=1, most=limits.METADATA_KEY_BYTES_MAX),
+            Text(name="value", most=limits.METADATA_VALUE_BYTES_MAX),
+        ),
+    )
+
+
+_TTL = _ttl(absent=str(limits.TTL_MS_DEFAULT))
+_TTL_KEPT = _ttl(absent="the TTL that the hold has")
+_REQUEST = Text(
+    name="id",
+    token="REQUEST",
+    field="request",
+    least=1,
+    most=limits.REQUEST_BYTES_MAX,
+    optional=True,
+    summary="Makes a retry safe: the same owner and id get the same answer, with one effect. "
+    "Refusals are remembered too: a new attempt needs a new id.",
+)
+_WAIT = Integer(
+    name="ms",
+    token="WAIT",
+    field="wait_ms",
+    most=limits.WAIT_MS_MAX,
+    unit="milliseconds",
+    note="0 = do not wait",
+    optional=True,
+    later=True,
+    accepted_now=0,
+    absent="0",
+    summary="How long to wait for a lock that somebody else holds.",
+)
+_PRIORITY = Integer(
+    name="n",
+    token="PRIORITY",
+    field="priority",
+    least=limits.PRIORITY_MIN,
+    most=limits.PRIORITY_MAX,
+    optional=True,
+    later=True,
+    absent="0",
+    summary="The place in the queue: higher first, then first come, first served.",
+)
+_ONCLOSE = OneOf(
+    name="onclose",
+    token="ONCLOSE",
+    optional=True,
+    later=True,
+    absent="KEEP",
+    summary="What happens to the hold when the connection closes.",
+    arguments=(
+        PureToken(name="release", token="RELEASE", later=True),
+        PureToken(name="keep", token="KEEP"),
+    ),
+)
+_MODES: tuple[Argument, ...] = (
+    PureToken(
+        name="shared",
+        token="SHARED",
+        optional=True,
+        later=True,
+        summary="Hold it together with other shared holds, as a reader.",
+    ),
+    Block(
+        name="semaphore",
+        optional=True,
+        later=True,
+        token="LIMIT",
+        summary="Make it a semaphore: up to n permits, of which this hold takes k.",
+        arguments=(
+            Integer(name="n", field="limit", least=1),
+            Integer(name="k", token="PERMITS", field="permits", least=1, optional=True, absent="1"),
+        ),
+    ),
+    PureToken(
+        name="reentrant",
+        token="REENTRANT",
+        optional=True,
+        later=True,
+        summary="Count the holds of the same owner; RELEASE counts them down.",
+    ),
+)
+_DELAY = Integer(
+    name="ms",
+    token="DELAY",
+    field="delay_ms",
+    unit="milliseconds",
+    most=limits.TTL_MS_MAX,
+    optional=True,
+    later=True,
+    absent="0",
+    summary="When the hold ends without a RELEASE, nobody is granted the lock for so long.",
+)
+_ACQUIRE_ARGUMENTS: tuple[Argument, ...] = (
+    KEY,
+    OWNER,
+    _TTL,
+    _WAIT,
+    _PRIORITY,
+    *_MODES,
+    _REQUEST,
+    _ONCLOSE,
+    _DELAY,
+    _metadata("Fields to keep with the hold and to find it by."),
+)
+
+COMMANDS = (
+    Command(
+        name="LOCK.ACQUIRE",
+        summary="Takes a lock, or extends it when its owner asks again.",
+        details=(
+            "A lock that somebody else holds is no error: the reply says who has it, and advises.",
+            "Its owner, asking again, gets the same version, and the TTL is never shortened.",
+            (
+                "Send the version along with each write to what the lock protects, and let that "
+                "refuse a version lower than one it has seen: so a client that was paused past "
+                "its TTL does no harm."
+            ),
+        ),
+        group=Group.LOCK,
+        meets=Meets.PROPOSE,
+        flags=(Flag.WRITE, Flag.FAST),
+        arguments=_ACQUIRE_ARGUMENTS,
+        builds=ops.Acquire,
+        replies=(shapes.GRANTED, shapes.HELD, shapes.LOST),
+    ),
+    Command(
+        name="LOCK.MACQUIRE",
+        summary="Takes several locks, all or none, with one version for all.",
+        complexity="O(N) where N is the number of keys",
+        group=Group.LOCK,
+        meets=Meets.PROPOSE,
+        flags=(Flag.WRITE,),
+        arguments=(
+            Key(name="key", counted=Count(1, _KEYS_MAX), summary="The locks."),
+            OWNER,
+            _TTL,
+            _WAIT,
+            _PRIORITY,
+            _REQUEST,
+            _ONCLOSE,
+        ),
+        later=True,
+    ),
+    Command(
+        name="LOCK.RELEASE",
+        summary="Gives a lock back.",
+        group=Group.LOCK,
+        meets=Meets.PROPOSE,
+        flags=(Flag.WRITE, Flag.FAST),
+        arguments=(KEY, OWNER, _version("Only the hold with this fencing version.")),
+        builds=ops.Release,
+        replies=(shapes.RELEASED,),
+        errors=("NOTHELD", "NOTOWNER", "STALE"),
+    ),
+    Command(
+        name="LOCK.RENEW",
+        summary="Sets the end of a hold to TTL from now, exactly; its version stays.",
+        group=Group.LOCK,
+        meets=Meets.PROPOSE,
+        flags=(Flag.WRITE, Flag.FAST),
+        arguments=(KEY, OWNER, _version("Only the hold with this fencing version."), _TTL_KEPT),
+        builds=ops.Renew,
+        replies=(shapes.RENEWED,),
+        errors=("NOTHELD", "NOTOWNER", "STALE"),
+    ),
+    Command(
+        name="LOCK.KEEPALIVE",
+        summary="Renews every hold of an owner.",
+        complexity="O(N) where N is the number of holds of this owner",
+        group=Group.LOCK,
+        meets=Meets.PROPOSE,
+        flags=(Flag.WRITE,),
+        arguments=(
+            OWNER,
+            _TTL_KEPT,
+            Block(
+                name="versions",
+                token="VERSIONS",
+                optional=True,
+                counted=Count(1, _KEYS_MAX),
+                unique=True,
+                summary="The holds that the owner believes it has, to learn which were lost.",
+                arguments=(
+                    Key(name="key"),
+                    Integer(name="version", least=1, most=limits.VERSION_MAX),
+                ),
+            ),
+        ),
+        builds=ops.KeepAlive,
+        replies=(shapes.KEPT, shapes.KEPT_LOST),
+    ),
+    Command(
+        name="LOCK.GET",
+        summary="Shows a lock.",
+        group=Group.LOCK,
+        meets=Meets.READ,
+        flags=(Flag.READONLY, Flag.FAST),
+        arguments=(
+            KEY,
+            PureToken(
+                name="waiters",
+                token="WAITERS",
+                optional=True,
+                summary="Also show who waits, in a version where clients can wait.",
+            ),
+        ),
+        builds=ops.GetLock,
+        replies=(shapes.LOCK_INFO, shapes.NOT_THERE),
+    ),
+    Command(
+        name="LOCK.LIST",
+        summary="Lists the locks of this database, a page at a time.",
+        details=(
+            "Begin with cursor 0, and go on with the cursor of each page until it is 0 again.",
+            "A lock that is there the whole time is listed exactly once, whatever else changes.",
+        ),
+        complexity="O(N) where N is the number of locks on a page; a page is bounded",
+        group=Group.LOCK,
+        meets=Meets.READ,
+        flags=(Flag.READONLY,),
+        arguments=(
+            Text(
+                name="cursor",
+                token="CURSOR",
+                least=1,
+                most=4 * limits.KEY_BYTES_MAX,
+                optional=True,
+                absent="0",
+                summary="What the last page gave, 0 to begin.",
+            ),
+            Pattern(
+                name="glob",
+                token="MATCH",
+                field="match",
+                optional=True,
+                absent="any",
+                summary="The keys to list.",
+            ),
+            Pattern(
+                name="glob",
+                token="OWNER",
+                field="owner",
+                optional=True,
+                absent="any",
+                summary="The owners whose locks to list.",
+            ),
+            PureToken(
+                name="held", token="HELD", optional=True, summary="Only locks that are held."
+            ),
+            PureToken(
+                name="contested",
+                token="CONTESTED",
+                optional=True,
+                summary="Only locks that somebody waits for.",
+            ),
+            OneOf(
+                name="expires",
+                token="EXPIRES",
+                optional=True,
+                multiple=True,
+                absent="any",
+                summary="Only holds that end before or after a moment; both may be given.",
+                arguments=(
+                    Integer(
+                        name="unix-ms",
+                        token="BEFORE",
+                        field="expires_before",
+                        least=1,
+                        unit="unix milliseconds",
+                        unix_time=True,
+                    ),
+                    Integer(
+                        name="unix-ms",
+                        token="AFTER",
+                        field="expires_after",
+                        least=1,
+                        unit="unix milliseconds",
+                        unix_time=True,
+                    ),
+                ),
+            ),
+            _metadata("Only locks with all these fields in their metadata."),
+            Integer(
+                name="n",
+                token="COUNT",
+                field="count",
+                least=1,
+                most=limits.LIST_COUNT_MAX,
+                optional=True,
+                cached=True,
+                summary="How many locks a page has at most.",
+            ),
+        ),
+        builds=ops.ListLocks,
+        replies=(shapes.LOCK_PAGE,),
+    ),
+    Command(
+        name="LOCK.ENQUEUE",
+        summary="Takes a place in a lock's queue without blocking the connection.",
+        group=Group.LOCK,
+        meets=Meets.PROPOSE,
+        flags=(Flag.WRITE, Flag.FAST),
+        arguments=_ACQUIRE_ARGUMENTS,
+        later=True,
+    ),
+    Command(
+        name="LOCK.CANCEL",
+        summary="Gives up a place in a lock's queue.",
+        group=Group.LOCK,
+        meets=Meets.PROPOSE,
+        flags=(Flag.WRITE, Flag.FAST),
+        arguments=(KEY, OWNER),
+        later=True,
+    ),
+    Command(
+        name="LOCK.BACKOFF",
+        summary="Tells when to try again for a lock.",
+        group=Group.LOCK,
+        meets=Meets.READ,
+        flags=(Flag.READONLY, Flag.FAST),
+        arguments=(KEY,),
+        builds=ops.GetBackoff,
+        replies=(shapes.ADVICE,),
+    ),
+    Command(
+        name="LOCK.CHECK",
+        summary="Tells whether a fencing version is a lock's current grant.",
+        details=(
+            "For what the lock protects: has the client that sends this write still the lock?",
+        ),
+        group=Group.LOCK,
+        meets=Meets.READ,
+        flags=(Flag.READONLY, Flag.FAST),
+        arguments=(
+            KEY,
+            Integer(
+                name="version",
+                least=1,
+                most=limits.VERSION_MAX,
+                summary="The fencing version to check.",
+            ),
+        ),
+        builds=ops.CheckVersion,
+        replies=(shapes.CHECKED,),
+    ),
+    Command(
+        name="LOCK.BREAK",
+        summary="Takes a lock away from whoever holds it, as an operator.",
+        group=Group.LOCK,
+        meets=Meets.PROPOSE,
+        flags=(Flag.WRITE, Flag.ADMIN, Flag.FAST),
+        arguments=(
+            KEY,
+            _version("Only the hold with this fencing version."),
+            Text(
+                name="text",
+                token="REASON",
+                field="reason",
+                least=1,
+                most=limits.REASON_BYTES_MAX,
+                optional=True,
+                summary="Why, for the event and the log.",
+            ),
+        ),
+        builds=ops.Break,
+        replies=(shapes.BROKEN,),
+        errors=("NOTHELD", "STALE"),
+    ),
+    Command(
+        name="LOCK.STATS",
+        summary="Shows totals of the lock table.",
+        group=Group.LOCK,
+        meets=Meets.READ,
+        flags=(Flag.READONLY, Flag.FAST),
+        builds=ops.GetStats,
+        replies=(shapes.STATS,),
+    ),
+    Command(
+        name="LOCK.HELP",
+        summary="Lists the LOCK commands.",
+        group=Group.LOCK,
+        flags=(Flag.LOADING, Flag.STALE),
+        replies=(shapes.HELP,),
+    ),
+)

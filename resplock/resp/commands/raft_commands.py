@@ -1,0 +1,89 @@
+"""RAFT.*: the cluster, for operators and health checks.
+
+Pure, and only data.
+"""
+
+from resplock.resp.command import Command, Flag, Group
+from resplock.resp.shapes import Field, Kind, Reply
+
+_INTEGER, _BULK = Kind.INTEGER, Kind.BULK
+
+COMMANDS = (
+    Command(
+        name="RAFT.STATUS",
+        summary="Shows this node's view of the cluster.",
+        group=Group.RAFT,
+        flags=(Flag.LOADING, Flag.STALE, Flag.FAST),
+        replies=(
+            Reply(
+                "status",
+                Kind.MAP,
+                "The state of Raft on this node.",
+                (
+                    Field("id", _BULK, "This node."),
+                    Field("role", _BULK, "`leader`, `follower`, `candidate` or `learner`."),
+                    Field("term", _INTEGER, "The current term."),
+                    Field("leader_id", _BULK, "The leader, if one is known.", nullable=True),
+                    Field("last_log_index", _INTEGER, "The last command in the log."),
+                    Field("last_log_term", _INTEGER, "Its term."),
+                    Field("commit_index", _INTEGER, "The last command known to be committed."),
+                    Field("last_applied", _INTEGER, "The last command applied to the lock table."),
+                    Field("snapshot_index", _INTEGER, "The last command in the newest snapshot."),
+                    Field("snapshot_term", _INTEGER, "Its term."),
+                    Field(
+                        "peers",
+                        Kind.ARRAY,
+                        "On the leader a map for each other node, else empty. Fields: id, "
+                        "next_index, match_index, is_active, last_active, snapshot_in_progress, "
+                        "replication_lag, consecutive_failures, connected, last_error, "
+                        "pending_rpcs.",
+                    ),
+                ),
+            ),
+        ),
+    ),
+    Command(
+        name="RAFT.SNAPSHOT",
+        summary="Takes a snapshot of the lock table on this node.",
+        complexity="O(N) where N is the number of locks, off the path of other commands",
+        group=Group.RAFT,
+        flags=(Flag.ADMIN, Flag.NOSCRIPT),
+        replies=(
+            Reply(
+                "snapshot",
+                Kind.MAP,
+                "When it is on disk.",
+                (
+                    Field("index", _INTEGER, "The last command that is in it."),
+                    Field("term", _INTEGER, "Its term."),
+                    Field("bytes", _INTEGER, "Its size."),
+                    Field("duration_ms", _INTEGER, "How long it took."),
+                ),
+            ),
+        ),
+        errors=("BUSY",),
+    ),
+    Command(
+        name="RAFT.HEALTH",
+        summary="Tells whether this node can serve commands.",
+        group=Group.RAFT,
+        flags=(Flag.LOADING, Flag.STALE, Flag.FAST),
+        replies=(
+            Reply(
+                "health",
+                Kind.MAP,
+                "The health of this node.",
+                (
+                    Field("status", _BULK, "`SERVING` or `NOT_SERVING`."),
+                    Field("message", _BULK, "Why."),
+                    Field("leader", _BULK, "The leader, if one is known.", nullable=True),
+                    Field("term", _INTEGER, "The current term."),
+                    Field("applied", _INTEGER, "The last command applied to the lock table."),
+                    Field("locks", _INTEGER, "How many locks are held."),
+                    Field("waiters", _INTEGER, "How many clients wait."),
+                    Field("uptime_ms", _INTEGER, "Milliseconds since the node was started."),
+                ),
+            ),
+        ),
+    ),
+)

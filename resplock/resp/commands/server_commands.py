@@ -1,0 +1,229 @@
+"""Redis's commands about the server: COMMAND, CONFIG, INFO, ...
+
+Pure, and only data.
+"""
+
+from resplock import operations as ops
+from resplock.resp import shapes
+from resplock.resp.arguments import OneOf, Pattern, PureToken, Text
+from resplock.resp.command import Command, Flag, Group, Meets
+from resplock.resp.shapes import Kind, Reply
+
+_ANYTIME = (Flag.LOADING, Flag.STALE)
+_DETAILS = Reply(
+    "details",
+    Kind.ARRAY,
+    "For each command its name, arity, flags, first key, last key, step, ACL categories, tips, key "
+    "specifications and subcommands, as in Redis 7; nil for a name that is unknown.",
+)
+
+_COMMAND_SUBCOMMANDS = (
+    Command(
+        name="COMMAND COUNT",
+        summary="Returns the number of commands.",
+        group=Group.SERVER,
+        flags=_ANYTIME,
+        categories=("connection",),
+        replies=(Reply("count", Kind.INTEGER, "Without subcommands."),),
+    ),
+    Command(
+        name="COMMAND DOCS",
+        summary="Returns the documentation of commands.",
+        complexity="O(N) where N is the number of commands to look up",
+        group=Group.SERVER,
+        flags=_ANYTIME,
+        categories=("connection",),
+        tips=("nondeterministic_output_order",),
+        arguments=(
+            Text(name="command-name", field="names", optional=True, multiple=True, absent="all"),
+        ),
+        replies=(Reply("docs", Kind.MAP, "For each name that is known a map, as in Redis 7."),),
+    ),
+    Command(
+        name="COMMAND GETKEYS",
+        summary="Extracts the keys of a whole command.",
+        complexity="O(N) where N is the number of arguments of the command",
+        group=Group.SERVER,
+        flags=_ANYTIME,
+        categories=("connection",),
+        arguments=(
+            Text(name="command"),
+            Text(name="arg", field="arguments", optional=True, multiple=True),
+        ),
+        replies=(Reply("keys", Kind.ARRAY, "The keys."),),
+    ),
+    Command(
+        name="COMMAND HELP",
+        summary="Prints this help.",
+        group=Group.SERVER,
+        flags=_ANYTIME,
+        categories=("connection",),
+        replies=(shapes.HELP,),
+    ),
+    Command(
+        name="COMMAND INFO",
+        summary="Returns the details of commands.",
+        complexity="O(N) where N is the number of commands to look up",
+        group=Group.SERVER,
+        flags=_ANYTIME,
+        categories=("connection",),
+        tips=("nondeterministic_output_order",),
+        arguments=(
+            Text(name="command-name", field="names", optional=True, multiple=True, absent="all"),
+        ),
+        replies=(_DETAILS,),
+    ),
+    Command(
+        name="COMMAND LIST",
+        summary="Returns the names of commands.",
+        complexity="O(N) where N is the number of commands",
+        group=Group.SERVER,
+        flags=_ANYTIME,
+        categories=("connection",),
+        tips=("nondeterministic_output_order",),
+        arguments=(
+            OneOf(
+                name="filterby",
+                token="FILTERBY",
+                optional=True,
+                absent="all",
+                arguments=(
+                    Text(name="module-name", token="MODULE", field="module"),
+                    Text(name="category", token="ACLCAT", field="aclcat"),
+                    Pattern(name="pattern", token="PATTERN"),
+                ),
+            ),
+        ),
+        replies=(Reply("names", Kind.ARRAY, "The names, subcommands included."),),
+    ),
+)
+
+_CONFIG_SUBCOMMANDS = (
+    Command(
+        name="CONFIG GET",
+        summary="Returns settings.",
+        complexity="O(N) where N is the number of settings",
+        group=Group.SERVER,
+        flags=(Flag.ADMIN, Flag.NOSCRIPT, Flag.LOADING, Flag.STALE),
+        arguments=(
+            Pattern(name="parameter", field="parameters", multiple=True, summary="Names or globs."),
+        ),
+        replies=(Reply("settings", Kind.MAP, "The settings that match, by name."),),
+    ),
+    Command(
+        name="CONFIG HELP",
+        summary="Prints this help.",
+        group=Group.SERVER,
+        flags=_ANYTIME,
+        replies=(shapes.HELP,),
+    ),
+)
+
+COMMANDS = (
+    Command(
+        name="COMMAND",
+        summary="Returns the details of all commands.",
+        complexity="O(N) where N is the number of commands",
+        group=Group.SERVER,
+        flags=_ANYTIME,
+        categories=("connection",),
+        tips=("nondeterministic_output_order",),
+        replies=(_DETAILS,),
+        bare=True,
+        subcommands=_COMMAND_SUBCOMMANDS,
+    ),
+    Command(
+        name="CONFIG",
+        summary="Commands about settings.",
+        complexity="Depends on subcommand.",
+        group=Group.SERVER,
+        subcommands=_CONFIG_SUBCOMMANDS,
+    ),
+    Command(
+        name="INFO",
+        summary="Returns information about the node, in Redis's sections.",
+        group=Group.SERVER,
+        flags=_ANYTIME,
+        categories=("dangerous",),
+        tips=("nondeterministic_output", "request_policy:all_shards", "response_policy:special"),
+        arguments=(
+            Text(
+                name="section",
+                field="sections",
+                optional=True,
+                multiple=True,
+                absent="the usual ones",
+                summary="The sections to return.",
+            ),
+        ),
+        replies=(Reply("info", Kind.VERBATIM, "Lines of `field:value` under `# Section` lines."),),
+    ),
+    Command(
+        name="DBSIZE",
+        summary="Returns the number of locks that are held in this database.",
+        group=Group.SERVER,
+        meets=Meets.READ,
+        flags=(Flag.READONLY, Flag.FAST),
+        categories=("keyspace",),
+        tips=("request_policy:all_shards", "response_policy:agg_sum"),
+        builds=ops.CountLocks,
+        replies=(shapes.COUNTED,),
+    ),
+    Command(
+        name="TIME",
+        summary="Returns the node's time of day.",
+        group=Group.SERVER,
+        flags=(Flag.LOADING, Flag.STALE, Flag.FAST),
+        tips=("nondeterministic_output",),
+        replies=(
+            Reply("time", Kind.ARRAY, "Two bulk strings: unix seconds, and microseconds in it."),
+        ),
+    ),
+    Command(
+        name="ROLE",
+        summary="Returns the node's role as Redis would name it.",
+        group=Group.SERVER,
+        flags=(Flag.NOSCRIPT, Flag.LOADING, Flag.STALE, Flag.FAST),
+        categories=("admin", "dangerous"),
+        replies=(
+            Reply("master", Kind.ARRAY, "On the leader: `master`, an offset, an empty array."),
+            Reply(
+                "slave",
+                Kind.ARRAY,
+                "Elsewhere: `slave`, the leader's host and port, the state of the link, an offset.",
+            ),
+        ),
+    ),
+    Command(
+        name="SHUTDOWN",
+        summary="Stops the node. What was acknowledged is on disk already.",
+        group=Group.SERVER,
+        flags=(
+            Flag.ADMIN,
+            Flag.NOSCRIPT,
+            Flag.LOADING,
+            Flag.STALE,
+            Flag.NO_MULTI,
+            Flag.ALLOW_BUSY,
+        ),
+        arguments=(
+            OneOf(
+                name="save-selector",
+                field="save",
+                optional=True,
+                summary="Accepted as in Redis; there is nothing to save.",
+                arguments=(
+                    PureToken(name="nosave", token="NOSAVE"),
+                    PureToken(name="save", token="SAVE"),
+                ),
+            ),
+            PureToken(name="now", token="NOW", optional=True, summary="Do not wait for anything."),
+            PureToken(name="force", token="FORCE", optional=True, summary="Stop whatever happens."),
+            PureToken(name="abort", token="ABORT", optional=True, summary="Call off a shutdown."),
+        ),
+        replies=(
+            Reply("nothing", Kind.NOTHING, "The connection is closed."),
+            Reply("ok", Kind.SIMPLE, "OK, to ABORT."),
+        ),
+    ),
+)

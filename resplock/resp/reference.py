@@ -1,0 +1,264 @@
+"""Writes the reference page, docs/reference.md, from the command table.
+
+    python -m resplock.resp.reference                            to the standard output
+    python -m resplock.resp.reference docs/reference.md          to that file
+    python -m resplock.resp.reference --check docs/reference.md  exit status 1 when it is stale
+
+Pure, but for the last step of `main`. Nothing on the page is written by hand, and its order is the
+table's: a change of the page is a change of the table.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import wrap
+
+from resplock import limits
+from resplock.resp.arguments import (
+    Argument,
+    Block,
+    Integer,
+    OneOf,
+    Pattern,
+    PureToken,
+    Text,
+    is_later,
+    syntax,
+    words,
+)
+from resplock.resp.binding import default_of
+from resplock.resp.command import Command, Group
+from resplock.resp.commands import COMMANDS
+from resplock.resp.failures import ERRORS
+from resplock.resp.shapes import Field, Kind, Reply
+
+DEFAULT_PATH = Path("docs/reference.md")
+
+_TITLES = {
+    Group.LOCK: ("Locks", "The lock table, the same on every node."),
+    Group.RAFT: ("Cluster", "For operators and health checks."),
+    Group.CONNECTION: ("Connections", "As in Redis, so that its clients feel at home."),
+    Group.SERVER: ("Server", "As in Redis."),
+}
+
+_PREFACE = f"""
+Every command, its arguments, its replies and its errors. This page is generated from the command
+table (`python -m resplock.resp.reference docs/reference.md`).
+
+Command names and words in capitals may be written in any case. `[ ]` is optional, `< | >` is a
+choice, `...` may be repeated. Options stand behind the other arguments, in any order, each at most
+once unless it says otherwise. Numbers are plain decimals: no plus sign, no spaces, no leading
+zeros. A command has at most {limits.ARGUMENTS_MAX} arguments of at most
+{limits.ARGUMENT_BYTES_MAX} bytes each.
+
+A lock is a key in a database. SELECT chooses one of {limits.DATABASES} databases; the same key in
+two databases is two locks.
+
+Replies are given in the types of RESP3. On a connection that uses RESP2, which is how every
+connection begins, a double and a verbatim string are bulk strings, and a map is an array of its
+fields and values.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join(_lines()).rstrip() + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# Reference"
+    for paragraph in _PREFACE.strip().split("\n\n"):
+        yield ""
+        yield from wrap(paragraph, 99)
+    yield ""
+    for group in _TITLES:
+        commands = [each for each in COMMANDS.values() if each.group is group]
+        yield f"- [{_TITLES[group][0]}](#{_TITLES[group][0].lower()}): " + ", ".join(
+            f"[{command.name}](#{_anchor(command.name)})" for command in commands
+        )
+    yield "- [Errors](#errors)"
+    for group in _TITLES:
+        title, about = _TITLES[group]
+        yield from ("", f"## {title}", "", about)
+        for command in COMMANDS.values():
+            if command.group is group:
+                for each in command.walk():
+                    yield from _command(each)
+    yield from _errors()
+
+
+def _anchor(heading: str) -> str:
+    """The anchor that GitHub makes from a heading."""
+    kept = "".join(char for char in heading.lower() if char.isalnum() or char in "-_ ")
+    return kept.replace(" ", "-")
+
+
+# --- a command -----------------------------------------------------------------------------------
+
+
+def _command(command: Command) -> Iterator[str]:
+    yield from ("", f"### {command.name}", "")
+    if command.subcommands and not command.bare:
+        subcommands = (f"[{each.name}](#{_anchor(each.name)})" for each in command.subcommands)
+        yield f"{command.summary} {', '.join(subcommands)}."
+        return
+    yield from ("```", *_wrapped_syntax(command), "```", "", command.summary)
+    for paragraph in command.details:
+        yield from ("", paragraph)
+    if command.later:
+        yield from ("", "**Not available in this version.**")
+    yield from _arguments(command)
+    yield from _replies(command)
+    codes = ", ".join(f"[{code}](#{_anchor(code)})" for code in command.all_errors)
+    categories = " ".join(f"@{category}" for category in command.acl_categories)
+    yield from (
+        "",
+        f"- Errors: {codes}",
+        f"- Where: {command.meets.value}",
+        f"- Complexity: {command.complexity}",
+        f"- Since {command.since}; access categories {categories}",
+    )
+
+
+def _wrapped_syntax(command: Command) -> list[str]:
+    """The syntax, an argument never broken over two lines unless it is longer than a line."""
+    lines = [command.name]
+    for argument in command.arguments:
+        part = syntax(argument)
+        if len(lines[-1]) + len(part) > 95:
+            lines.append(" ")
+        lines[-1] += f" {part}"
+    return lines
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+
+def _arguments(command: Command) -> Iterator[str]:
+    rows = [row for argument in command.arguments for row in _rows(command, argument)]
+    if rows:
+        yield from _table(("argument", "what", "range", "default"), rows)
+
+
+def _rows(command: Command, argument: Argument, prefix: str = "") -> Iterator[tuple[str, ...]]:
+    """A row for the argument, and one for each argument inside it that has a value of its own."""
+    of_words = isinstance(argument, OneOf) and argument.of_words
+    if not argument.parts or argument.token or argument.summary or of_words:
+        notes = (argument.summary, _later_note(argument))
+        yield (
+            f"{prefix}`{_name(argument)}`",
+            " ".join(filter(None, notes)),
+            _range(argument),
+            _default(command, argument),
+        )
+        prefix += "... "
+    if not of_words:
+        for part in argument.parts:
+            yield from _rows(command, part, prefix)
+
+
+def _name(argument: Argument) -> str:
+    if isinstance(argument, PureToken):
+        return argument.token
+    if argument.counted:
+        return f"{argument.token} {argument.counted.name}".strip()
+    if argument.parts:
+        return argument.token or argument.name
+    return f"{argument.token} {argument.name}".strip()
+
+
+def _later_note(argument: Argument) -> str:
+    if not argument.later:
+        return ""
+    if is_later(argument):
+        return "**Not available in this version.**"
+    if isinstance(argument, Integer):
+        return f"**Only {argument.accepted_now} in this version.**"
+    available = (part.token for part in argument.parts if not part.later)
+    return f"**Only {words(*available)} in this version.**"
+
+
+def _range(argument: Argument) -> str:
+    if argument.counted:
+        return f"{argument.counted.least} to {argument.counted.most} items"
+    match argument:
+        case PureToken() | Block():
+            return ""
+        case OneOf():
+            return words(*(f"`{part.label}`" for part in argument.arguments))
+        case Pattern():
+            return f"a glob of {argument.expects}"
+        case Text(least=0, most=limits.ARGUMENT_BYTES_MAX):
+            return "any bytes"
+        case Integer():
+            return argument.expects.removeprefix("an integer from ")
+        case _:
+            return argument.expects
+
+
+def _default(command: Command, argument: Argument) -> str:
+    """What holds when it is not given: as declared, or else the default of the built struct."""
+    if argument.absent:
+        return argument.absent
+    if argument.optional and isinstance(argument, Integer) and command.builds:
+        return str(default_of(command.builds, argument))
+    return ""
+
+
+# --- replies and errors --------------------------------------------------------------------------
+
+
+def _replies(command: Command) -> Iterator[str]:
+    if command.replies:
+        yield from ("", "Replies:", "")
+    for reply in command.replies:
+        yield f"- {_kind(reply)}: {reply.when}"
+        for field in reply.fields:
+            yield f"    - `{field.name}` ({_field_kind(field)}): {field.summary}"
+
+
+def _kind(reply: Reply) -> str:
+    return "no reply" if reply.kind is Kind.NOTHING else str(reply.kind)
+
+
+def _field_kind(field: Field) -> str:
+    return f"{field.kind} or nil" if field.nullable else str(field.kind)
+
+
+def _errors() -> Iterator[str]:
+    yield from ("", "## Errors", "")
+    yield "The first word of an error is its code. Texts are for people and may change."
+    for error in ERRORS.values():
+        yield from ("", f"### {error.code}", "", error.meaning, "", f"What to do: {error.remedy}")
+        if error.later:
+            yield from ("", "Not given in this version.")
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+    """A Markdown table, without the columns that are empty."""
+    used = [place for place in range(len(head)) if any(row[place] for row in rows)]
+    yield ""
+    for row in (head, ("---",) * len(head), *rows):
+        cells = (row[place].replace("|", "\\|") for place in used)
+        yield f"| {' | '.join(cells)} |"
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit status."""
+    check = "--check" in arguments
+    paths = [Path(each) for each in arguments if each != "--check"]
+    if not check:
+        if not paths:
+            sys.stdout.write(page())
+            return 0
+        paths[0].write_text(page(), encoding="utf-8")
+        return 0
+    path = paths[0] if paths else DEFAULT_PATH
+    if path.is_file() and path.read_text(encoding="utf-8") == page():
+        return 0
+    print(f"{path} is stale: python -m resplock.resp.reference {path}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,439 @@
+"""One client's connection: bytes in, commands to the engine, replies out, in order.
+
+I/O layer: a thin asyncio.Protocol round the pure parser and the command table.
+
+Program order: a command that changes the table is proposed as soon as it is read, while earlier ones
+are outstanding, because the log keeps their order; so are consecutive reads. Where the kind changes
+(a read behind operations, a local command behind either), the rest of what was read waits in the
+backlog until everything outstanding is answered.
+
+Back-pressure, never a close: the socket is read no further while PIPELINE_DEPTH_MAX commands wait
+for their reply, while QUERY_BUFFER_BYTES_MAX are unparsed, or while the client leaves
+OUTPUT_PAUSE_BYTES of replies unread. Only replies left unread beyond OUTPUT_BUFFER_BYTES_MAX close
+the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+
+from resplock.errors import CommandError, ProtocolError
+from resplock.limits import (
+    OUTPUT_BUFFER_BYTES_MAX,
+    OUTPUT_PAUSE_BYTES,
+    PIPELINE_DEPTH_MAX,
+    QUERY_BUFFER_BYTES_MAX,
+)
+from resplock.node import Result
+from resplock.operations import Operation, Query
+from resplock.resp.commands import COMMANDS, Call, Command, Meets, find
+from resplock.resp.parser import Parser
+from resplock.resp.replies import ENCODERS, Failure, encode
+
+if TYPE_CHECKING:
+    from resplock.server.clients import Clients
+    from resplock.server.engine import Engine
+
+logger = structlog.get_logger()
+
+PROPOSALS = {
+    name: cast("Callable[[list[bytes], int], Operation]", command.bind)
+    for name, command in COMMANDS.items()
+    if command.meets is Meets.PROPOSE
+}
+"""The binders of the commands that are proposed, by the name in capitals. What this buys: one lookup
+for each command on the hottest path; `find` takes care of every other spelling and command."""
+
+_READS_OUTSTANDING_MAX = 16
+"""Each answer may be a page of a megabyte."""
+
+
+class Skip(enum.Enum):
+    """How far CLIENT REPLY SKIP has come."""
+
+    NO = 0
+    NEXT = 1
+    THIS = 2
+
+
+class _Muted(dict[type, Callable[[Any], bytes]]):
+    """The encoders of CLIENT REPLY OFF: every reply is empty."""
+
+    def __missing__(self, _: type) -> Callable[[Any], bytes]:
+        return _nothing
+
+
+def _nothing(_: Any) -> bytes:
+    return b""
+
+
+_MUTED = _Muted()
+
+
+class Connection(asyncio.Protocol):
+    """A client. Its fields are what CLIENT LIST shows and what the local commands change."""
+
+    def __init__(self, clients: Clients, engine: Engine) -> None:
+        self._clients = clients
+        self._engine = engine
+        self.id = 0
+        self.address = ""
+        self.local_address = ""
+        self.name = b""
+        self.library_name = b""
+        self.library_version = b""
+        self.db = 0
+        self.protocol_version = 2
+        self.authenticated = False
+        self.no_evict = False
+        self.no_touch = False
+        self.commands_run = 0
+        self._last_name = b""
+        self.created_ms = 0
+        self.parser = Parser()
+        self._transport: asyncio.Transport | None = None
+        self._encoders = ENCODERS[2]
+        self._muted = False
+        self._skip = Skip.NO
+        self._backlog: deque[list[bytes]] = deque()
+        self._outstanding = 0
+        self._outstanding_meets = Meets.PROPOSE
+        self._out: list[bytes] = []
+        self._reading = True
+        self._writable = True
+        self._more = False  # what was read is not all taken yet
+        self._ended = False  # nothing more comes in: close once everything is answered
+        self._failure: ProtocolError | None = None  # to be told then
+        self._closing = False
+
+    # --- asyncio.Protocol ------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop does not derive from it
+        refusal = self._clients.admit(self, self._transport)
+        if refusal is not None:
+            self.reply(refusal)
+            self.close()
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed(data)
+        self._take()
+        if self._more:
+            self._regulate()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; what it has sent is still answered, then the end."""
+        self._ended = True
+        return self._more or self._outstanding > 0
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._transport = None
+        self._backlog.clear()
+        self._out.clear()
+        self._clients.remove(self)
+
+    def pause_writing(self) -> None:
+        self._writable = False
+        self._regulate()
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._resume()
+
+    # --- commands in -----------------------------------------------------------------------------
+
+    def _take(self) -> None:
+        """Run what is parsed, as far as the pipeline's depth allows."""
+        parser = self.parser
+        try:
+            while True:
+                room = PIPELINE_DEPTH_MAX - self._outstanding
+                if room <= 0 or self._backlog or self._closing or not self._writable:
+                    self._more = True
+                    break
+                commands = parser.commands(room if self.authenticated else 1)
+                if commands:
+                    self._run(commands)
+                if not parser.again:
+                    self._more = bool(self._backlog)
+                    break
+        except ProtocolError as error:
+            self._fail(error)
+        if self._out:
+            self._send()
+        if self._ended:
+            self._finish()
+
+    def _run(self, commands: Sequence[list[bytes]]) -> None:
+        """Run commands up to the first that has to wait; the rest becomes the backlog."""
+        operations: list[Operation] = []
+        flows = self._may_propose()
+        done = 0
+        for argv in commands:
+            try:
+                if flows and (bind := PROPOSALS.get(argv[0])) is not None:
+                    operations.append(bind(argv, self.db))
+                else:
+                    operations = self._submit(operations)
+                    if not self._run_in_turn(self._find(argv), argv):
+                        break
+                    flows = self._may_propose()
+            except CommandError as error:
+                operations = self._submit(operations)
+                if self._outstanding:
+                    break
+                self.reply(Failure(error.code, error.text))
+            done += 1
+            self._last_name = argv[0]
+            if self._closing:
+                break
+        self._submit(operations)
+        self.commands_run += done
+        if done < len(commands) and not self._closing:
+            self._backlog.extend(commands[done:])
+
+    def _submit(self, operations: list[Operation]) -> list[Operation]:
+        """Propose what was bound so far, in one go; returns an empty list to go on with."""
+        if not operations:
+            return operations
+        self._outstanding += len(operations)
+        self._outstanding_meets = Meets.PROPOSE
+        self._engine.submit(self, operations)
+        return []
+
+    def _find(self, argv: list[bytes]) -> Command:
+        """The command; one that there is not is skipped by CLIENT REPLY SKIP like any other."""
+        try:
+            return find(argv)
+        except CommandError:
+            if self._skip is not Skip.NO and not self._outstanding:
+                self._go_on_skipping()
+            raise
+
+    def _may_propose(self) -> bool:
+        """Whether an operation may go on its way at once, behind those that are outstanding."""
+        if self._outstanding and self._outstanding_meets is not Meets.PROPOSE:
+            return False
+        return self.authenticated and self._skip is Skip.NO
+
+    def _run_in_turn(self, command: Command, argv: list[bytes]) -> bool:
+        """Run a command that nothing outstanding may pass; False if it has to wait for its turn."""
+        if self._outstanding and not (
+            command.meets is Meets.READ is self._outstanding_meets
+            and self._outstanding < _READS_OUTSTANDING_MAX
+            and self._skip is Skip.NO
+        ):
+            return False
+        if not self._writable:
+            return False
+        if self._skip is not Skip.NO:
+            self._go_on_skipping()
+        self._clients.permit(self, command)
+        bound = command.bind(argv, self.db)
+        if isinstance(bound, Call):
+            self._last_name = argv[0]
+            self._clients.run(self, bound)
+        elif command.meets is Meets.READ:
+            self._outstanding_meets = Meets.READ
+            self._outstanding += 1
+            self._engine.ask(self, cast(Query, bound))
+        else:
+            self._submit([cast(Operation, bound)])
+        return True
+
+    # --- replies out -----------------------------------------------------------------------------
+
+    def deliver(self, results: Sequence[Result]) -> None:
+        """Take the answers to the oldest outstanding commands, and go on with what waited."""
+        encoders = self._encoders
+        self._out += [encoders[type(result)](result) for result in results]
+        self._outstanding -= len(results)
+        self._send()
+        if self._more or self._ended:
+            self._resume()
+
+    def reply(self, value: Any) -> None:
+        """Answer a local command."""
+        if self._encoders is _MUTED:
+            return
+        self._out.append(encode(value, self.protocol_version))
+        if len(self._out[-1]) > OUTPUT_PAUSE_BYTES:
+            self._send()
+
+    def hold(self) -> Callable[[Any], None]:
+        """A local command answers later: everything behind it waits. Call what this returns."""
+        self._outstanding_meets = Meets.LOCAL
+        self._outstanding += 1
+
+        def answer(value: Any) -> None:
+            self._outstanding -= 1
+            self.reply(value)
+            self._send()
+            self._resume()
+
+        return answer
+
+    def _send(self) -> None:
+        """Send the replies that were made."""
+        transport, out = self._transport, self._out
+        if transport is not None and out:
+            transport.write(out[0] if len(out) == 1 else b"".join(out))
+            if not self._writable:
+                self._guard_output(transport)
+        out.clear()
+
+    def push(self, data: bytes) -> None:
+        """Send bytes that no command of this connection asked for."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def _guard_output(self, transport: asyncio.Transport) -> None:
+        """Disconnect a client that leaves too many replies unread."""
+        if transport.get_write_buffer_size() > OUTPUT_BUFFER_BYTES_MAX:
+            logger.warning("client closed: it does not read its replies", **self.describe())
+            transport.abort()
+
+    # --- back-pressure ---------------------------------------------------------------------------
+
+    def _regulate(self) -> None:
+        """Read on exactly while what was read can be worked on."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        wanted = (
+            not self._backlog
+            and self._writable
+            and (
+                self.parser.buffered <= QUERY_BUFFER_BYTES_MAX
+                or self._outstanding < PIPELINE_DEPTH_MAX
+            )
+        )
+        if wanted != self._reading:
+            self._reading = wanted
+            if wanted:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+
+    def _resume(self) -> None:
+        """Something was answered or sent: run the backlog, then what is still unparsed."""
+        if self._backlog and self._writable:
+            backlog, self._backlog = self._backlog, deque()
+            self._run(list(backlog))
+        self._take()
+        self._regulate()
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """Nothing more comes in: close as soon as everything is answered."""
+        if self._outstanding or (self._more and not self._closing):
+            return
+        if self._failure is not None:
+            self.reply(Failure("ERR", str(self._failure)))
+        self.close()
+
+    def close(self) -> None:
+        """Send what was delivered, then close. What is still outstanding is not answered."""
+        self._closing = True
+        if self._transport is not None:
+            if self._out:
+                self._transport.write(b"".join(self._out))
+                self._out.clear()
+            self._transport.close()
+
+    def close_when_answered(self) -> None:
+        """Run nothing more of this client, and close once it was told what is under way."""
+        self._ended = True
+        self._closing = True
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _fail(self, error: ProtocolError) -> None:
+        """The bytes make no sense: say so behind everything that is outstanding, then close."""
+        if self._outstanding or self._backlog:
+            self._failure = error
+            self._ended = True
+            return
+        self.reply(Failure("ERR", str(error)))
+        self.close()
+
+    # --- state that commands change --------------------------------------------------------------
+
+    def speak(self, protocol_version: int) -> None:
+        """Answer in RESP2 or RESP3 from now on."""
+        self.protocol_version = protocol_version
+        if self._encoders is not _MUTED:
+            self._encoders = ENCODERS[protocol_version]
+
+    def set_replies(self, mode: str) -> None:
+        """CLIENT REPLY ON, OFF or SKIP."""
+        self._muted = mode == "OFF" or (mode == "SKIP" and self._muted)
+        self._skip = Skip.NEXT if mode == "SKIP" and not self._muted else Skip.NO
+        self._choose_encoders()
+
+    def _go_on_skipping(self) -> None:
+        """A command begins while CLIENT REPLY SKIP is in force: mute it, or end the muting."""
+        if self._skip is Skip.NEXT:
+            self._skip = Skip.THIS
+            self._encoders = _MUTED
+        else:
+            self._skip = Skip.NO
+            self._choose_encoders()
+
+    def _choose_encoders(self) -> None:
+        self._encoders = _MUTED if self._muted else ENCODERS[self.protocol_version]
+
+    def reset(self) -> None:
+        """RESET: as if newly connected."""
+        self.db = 0
+        self.name = b""
+        self.no_evict = self.no_touch = self._muted = False
+        self._skip = Skip.NO
+        self.protocol_version = 2
+        self._choose_encoders()
+        self.authenticated = self.parser.authenticated = self._clients.open_to_all
+
+    def authenticate(self) -> None:
+        """The password was right."""
+        self.authenticated = self.parser.authenticated = True
+
+    @property
+    def last_command(self) -> str:
+        """The command that was run last, as CLIENT LIST names it; `NULL` before the first."""
+        return self._last_name.decode(errors="replace").lower() or "NULL"
+
+    @property
+    def file_descriptor(self) -> int:
+        """The socket's number, -1 when it is closed."""
+        socket = self._transport.get_extra_info("socket") if self._transport else None
+        return socket.fileno() if socket is not None else -1
+
+    @property
+    def unparsed(self) -> int:
+        """Bytes that were read and make no complete command, or wait for their turn."""
+        return self.parser.buffered
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of replies that the client has not taken."""
+        return self._transport.get_write_buffer_size() if self._transport else 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of this client is under way."""
+        return not self._outstanding and not self._backlog
+
+    def describe(self) -> dict[str, Any]:
+        """Who this is, for logs."""
+        return {"client": self.id, "address": self.address}

@@ -1,0 +1,40 @@
+"""The commands that a node answers by itself, without the log: what Meets.LOCAL declares.
+
+I/O layer. One handler per command, by its name; a test compares the handlers with the command table.
+
+    connection.py    PING, HELLO, AUTH, SELECT, CLIENT ...
+    server.py        COMMAND, CONFIG, INFO, TIME, ROLE, SHUTDOWN
+    info.py          the sections of INFO
+    raft.py          RAFT.STATUS, RAFT.SNAPSHOT, RAFT.HEALTH
+"""
+
+from __future__ import annotations
+
+from resplock.resp.binding import Call
+from resplock.server.connection import Connection
+from resplock.server.local import connection as connection_handlers
+from resplock.server.local import raft as raft_handlers
+from resplock.server.local import server as server_handlers
+from resplock.server.local.context import LATER, NOTHING, Context, Handler
+
+__all__ = ["HANDLERS", "Context", "LocalCommands"]
+
+HANDLERS: dict[str, Handler] = {
+    **connection_handlers.HANDLERS,
+    **server_handlers.HANDLERS,
+    **raft_handlers.HANDLERS,
+}
+"""Each command that is answered here, by its name in capitals."""
+
+
+class LocalCommands:
+    """Runs local commands for the connections of one server."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def run(self, connection: Connection, call: Call) -> None:
+        """Run the command and reply, unless it has no reply or replies later."""
+        value = HANDLERS[call.command.name](self._context, connection, call)
+        if value is not NOTHING and value is not LATER:
+            connection.reply(value)

@@ -1,0 +1,235 @@
+"""PING, ECHO, QUIT, RESET, HELLO, AUTH, SELECT and CLIENT: the connection itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from resplock.errors import CommandError
+from resplock.resp.binding import Call
+from resplock.resp.replies import Simple, Verbatim
+from resplock.server.connection import Connection
+from resplock.server.engine import now_ms
+from resplock.server.local.context import NOTHING, OK, Context, Handler
+
+REDIS_VERSION = "7.2.5"
+"""The Redis that clients may take this for: below 8, which some probe for more commands."""
+USER = b"default"
+
+_HELLO_NOAUTH = (
+    "HELLO must be called with the client already authenticated, otherwise the HELLO <proto> "
+    "AUTH <user> <pass> option can be used to authenticate the client and select the RESP "
+    "protocol version at the same time"
+)
+
+
+def ping(_: Context, __: Connection, call: Call) -> Any:
+    message = call.values["message"]
+    return Simple("PONG") if message is None else message
+
+
+def echo(_: Context, __: Connection, call: Call) -> Any:
+    return call.values["message"]
+
+
+def quit_(_: Context, connection: Connection, __: Call) -> Any:
+    connection.reply(OK)
+    connection.close()
+    return NOTHING
+
+
+def reset(_: Context, connection: Connection, __: Call) -> Any:
+    connection.reset()
+    return Simple("RESET")
+
+
+def hello(context: Context, connection: Connection, call: Call) -> Any:
+    values = call.values
+    if values["password"] is not None:
+        context.clients.check_password(connection, values["username"], values["password"])
+    if not connection.authenticated:
+        raise CommandError(_HELLO_NOAUTH, "NOAUTH")
+    if values["name"] is not None:
+        connection.name = values["name"]
+    if values["protover"] is not None:
+        connection.speak(values["protover"])
+    return {
+        "server": "redis",
+        "version": REDIS_VERSION,
+        "proto": connection.protocol_version,
+        "id": connection.id,
+        "mode": "standalone",
+        "role": "master" if context.engine.node.core.is_leader else "replica",
+        "modules": [],
+    }
+
+
+def auth(context: Context, connection: Connection, call: Call) -> Any:
+    user, password = call.values["username"], call.values["password"]
+    if user is None and context.clients.open_to_all:
+        raise CommandError(
+            "AUTH <password> called without any password configured for the default user. "
+            "Are you sure your configuration is correct?"
+        )
+    context.clients.check_password(connection, USER if user is None else user, password)
+    return OK
+
+
+def select(_: Context, connection: Connection, call: Call) -> Any:
+    connection.db = call.values["index"]
+    return OK
+
+
+# --- CLIENT --------------------------------------------------------------------------------------
+
+
+def client_id(_: Context, connection: Connection, __: Call) -> Any:
+    return connection.id
+
+
+def client_getname(_: Context, connection: Connection, __: Call) -> Any:
+    return connection.name or None
+
+
+def client_setname(_: Context, connection: Connection, call: Call) -> Any:
+    connection.name = call.values["name"]
+    return OK
+
+
+def client_setinfo(_: Context, connection: Connection, call: Call) -> Any:
+    if call.values["lib_name"] is not None:
+        connection.library_name = call.values["lib_name"]
+    else:
+        connection.library_version = call.values["lib_ver"]
+    return OK
+
+
+def client_info(context: Context, connection: Connection, _: Call) -> Any:
+    return Verbatim(_line(context, connection) + "\n")
+
+
+def client_list(context: Context, _: Connection, call: Call) -> Any:
+    ids = call.values["ids"]
+    lines = [
+        _line(context, other) + "\n"
+        for other in context.clients
+        if (not ids or other.id in ids) and _is_type(call.values["type"])
+    ]
+    return Verbatim("".join(lines))
+
+
+def client_kill(context: Context, connection: Connection, call: Call) -> Any:
+    address = call.values["address"]
+    if address is not None:
+        for other in context.clients:
+            if other.address.encode() == address:
+                _kill(other, connection)
+                return OK
+        raise CommandError("No such client")
+    killed = 0
+    for other in _matching(context, connection, call.values):
+        _kill(other, connection)
+        killed += 1
+    return killed
+
+
+def client_flag(_: Context, connection: Connection, call: Call) -> Any:
+    """NO-EVICT and NO-TOUCH: kept for CLIENT LIST, and without any other effect."""
+    enabled = call.values["enabled"] == "ON"
+    if call.command.name.endswith("NO-EVICT"):
+        connection.no_evict = enabled
+    else:
+        connection.no_touch = enabled
+    return OK
+
+
+def client_reply(_: Context, connection: Connection, call: Call) -> Any:
+    connection.set_replies(call.values["mode"])
+    return OK if call.values["mode"] == "ON" else NOTHING
+
+
+def _matching(context: Context, asker: Connection, wanted: dict[str, Any]) -> Iterator[Connection]:
+    for other in context.clients:
+        if other is asker and wanted["skipme"] != "NO":
+            continue
+        if wanted["id"] is not None and other.id != wanted["id"]:
+            continue
+        if wanted["addr"] is not None and other.address.encode() != wanted["addr"]:
+            continue
+        if wanted["laddr"] is not None and other.local_address.encode() != wanted["laddr"]:
+            continue
+        if wanted["user"] is not None and wanted["user"] != USER:
+            continue
+        if _is_type(wanted["type"]):
+            yield other
+
+
+def _is_type(wanted: str | None) -> bool:
+    """Every connection here is a normal client's."""
+    return wanted in (None, "NORMAL")
+
+
+def _kill(victim: Connection, asker: Connection) -> None:
+    """Close a connection; the one that asks gets its reply first."""
+    if victim is asker:
+        victim.close_when_answered()
+    else:
+        victim.abort()
+
+
+def _line(context: Context, connection: Connection) -> str:
+    """A connection as CLIENT LIST shows it, with the fields of Redis 7.2."""
+    fields = {
+        "id": connection.id,
+        "addr": connection.address,
+        "laddr": connection.local_address,
+        "fd": connection.file_descriptor,
+        "name": connection.name.decode(errors="replace"),
+        "age": (now_ms() - connection.created_ms) // 1000,
+        "idle": context.clients.idle_ms(connection) // 1000,
+        "flags": ("e" if connection.no_evict else "") + ("T" if connection.no_touch else "") or "N",
+        "db": connection.db,
+        "sub": 0,
+        "psub": 0,
+        "ssub": 0,
+        "multi": -1,
+        "qbuf": connection.unparsed,
+        "qbuf-free": 0,
+        "argv-mem": 0,
+        "multi-mem": 0,
+        "rbs": 0,
+        "rbp": 0,
+        "obl": 0,
+        "oll": 0,
+        "omem": connection.unsent,
+        "tot-mem": connection.unparsed + connection.unsent,
+        "events": "r",
+        "cmd": connection.last_command,
+        "user": USER.decode(),
+        "redir": -1,
+        "resp": connection.protocol_version,
+        "lib-name": connection.library_name.decode(errors="replace"),
+        "lib-ver": connection.library_version.decode(errors="replace"),
+    }
+    return " ".join(f"{name}={value}" for name, value in fields.items())
+
+
+HANDLERS: dict[str, Handler] = {
+    "PING": ping,
+    "ECHO": echo,
+    "QUIT": quit_,
+    "RESET": reset,
+    "HELLO": hello,
+    "AUTH": auth,
+    "SELECT": select,
+    "CLIENT ID": client_id,
+    "CLIENT GETNAME": client_getname,
+    "CLIENT SETNAME": client_setname,
+    "CLIENT SETINFO": client_setinfo,
+    "CLIENT INFO": client_info,
+    "CLIENT LIST": client_list,
+    "CLIENT KILL": client_kill,
+    "CLIENT NO-EVICT": client_flag,
+    "CLIENT NO-TOUCH": client_flag,
+    "CLIENT REPLY": client_reply,
+}

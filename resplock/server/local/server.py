@@ -1,0 +1,87 @@
+"""COMMAND, every HELP, CONFIG, INFO, TIME, ROLE and SHUTDOWN: the server."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from resplock import glob, limits
+from resplock.resp import introspection
+from resplock.resp.binding import Call
+from resplock.resp.replies import Verbatim
+from resplock.server.connection import Connection
+from resplock.server.local.context import NOTHING, OK, Context, Handler
+from resplock.server.local.info import info as info_text
+
+
+def describe(_: Context, __: Connection, call: Call) -> Any:
+    """COMMAND and its subcommands, and every HELP: what the command table says of itself."""
+    return introspection.answer(call)
+
+
+def config_get(context: Context, _: Connection, call: Call) -> Any:
+    matchers = [glob.compile(pattern.lower()) for pattern in call.values["parameters"]]
+    return {
+        name: str(value)
+        for name, value in sorted(_configuration(context).items())
+        if any(matches(name.encode()) for matches in matchers)
+    }
+
+
+def info(context: Context, _: Connection, call: Call) -> Any:
+    return Verbatim(info_text(context, call.values["sections"]))
+
+
+def time_(_: Context, __: Connection, ___: Call) -> Any:
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return [str(seconds), str(nanoseconds // 1000)]
+
+
+def role(context: Context, _: Connection, __: Call) -> Any:
+    return ["master", context.engine.node.core.applied_index, []]
+
+
+def shutdown(context: Context, _: Connection, call: Call) -> Any:
+    if call.values["abort"]:
+        return OK  # a shutdown that has begun no longer reads commands
+    context.shut_down()
+    return NOTHING
+
+
+def _configuration(context: Context) -> dict[str, object]:
+    """What CONFIG GET shows: Redis's names that clients and tools ask for, and our own settings."""
+    settings = context.settings
+    return {
+        "appendfsync": "always",
+        "appendonly": "yes",
+        "bind": settings.host,
+        "data-dir": settings.data_dir.absolute(),
+        "databases": limits.DATABASES,
+        "dir": settings.data_dir.absolute(),
+        "election-timeout-ms": settings.election_timeout_ms,
+        "maxclients": settings.maxclients,
+        "maxmemory": 0,
+        "maxmemory-policy": "noeviction",
+        "node-id": settings.node_id,
+        "notify-keyspace-events": "",
+        "port": context.port,
+        "proto-max-bulk-len": limits.ARGUMENT_BYTES_MAX,
+        "protected-mode": "yes" if settings.protected_mode else "no",
+        "replica-read-only": "yes",
+        "requirepass": "********" if settings.requirepass else "",
+        "save": "",
+        "slave-read-only": "yes",
+        "snapshot-entries": settings.snapshot_entries,
+        "tcp-keepalive": 300,
+        "timeout": settings.timeout,
+    }
+
+
+HANDLERS: dict[str, Handler] = {
+    **dict.fromkeys(introspection.ANSWERS, describe),
+    "CONFIG GET": config_get,
+    "INFO": info,
+    "TIME": time_,
+    "ROLE": role,
+    "SHUTDOWN": shutdown,
+}
