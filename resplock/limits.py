@@ -46,8 +46,8 @@ LIST_COUNT_DEFAULT = 100
 LIST_COUNT_MAX = 1000
 LIST_BYTES_MAX = 1 << 20
 """A LOCK.LIST page ends early when its reply would be longer than this."""
-LIST_SLOTS_PER_PAGE = 512
-"""A LOCK.LIST page ends after so many hash slots even if nothing matched: no page stalls the loop."""
+LIST_LOOKED_AT_MAX = 10_000
+"""A LOCK.LIST page ends after it has looked at about so many locks, even if none matched."""
 
 # --- RESP connections ----------------------------------------------------------------------------
 

@@ -134,7 +134,22 @@ def plain_class(pattern: bytes, byte: int) -> tuple[bool, bytes]:
 
 # Few letters and many signs, so that things happen.
 pieces = st.sampled_from(
-    [b"*", b"?", b"a", b"b", b"ab", b"[ab]", b"[^a]", b"[a-b]", b"[", b"]", b"^", b"-", b"\\", b"\\*"]
+    [
+        b"*",
+        b"?",
+        b"a",
+        b"b",
+        b"ab",
+        b"[ab]",
+        b"[^a]",
+        b"[a-b]",
+        b"[",
+        b"]",
+        b"^",
+        b"-",
+        b"\\",
+        b"\\*",
+    ]
 )
 patterns = st.lists(pieces, max_size=6).map(b"".join).filter(bool)
 texts = st.text("ab*?[]^-\\c", min_size=1, max_size=8).map(str.encode)

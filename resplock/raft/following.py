@@ -37,25 +37,29 @@ def on_append(replica: Replica, message: AppendRequest) -> None:
     """Take entries, if the log has the one that they follow."""
     if not _hear_leader(replica, message):
         return
-    commit_index = replica.log.commit_index
+    log = replica.log
     prev_index = Index(message.prev_index)
-    entries: Sequence[Entry] = message.entries
-    if prev_index < commit_index:
-        # Late or repeated. What is committed agrees with every leader's log: begin behind it.
-        entries = [entry for entry in entries if entry.last > commit_index]
-        prev_index = commit_index
-        if entries and entries[0].first != commit_index + 1:
-            return  # an entry of another shape where one is committed: no leader sends that
-    elif not replica.log.has(prev_index, Term(message.prev_term)):
+    # What is committed agrees with every leader's log, so a late message is taken from there on.
+    agreed = max(prev_index, log.commit_index)
+    if agreed == prev_index and not log.has(prev_index, Term(message.prev_term)):
         _reject(replica, message)
         return
+    entries = [entry for entry in message.entries if entry.last > agreed]
+    if entries and not _may_follow(replica, agreed, entries[0]):
+        return
     _take(replica, entries)
-    _commit(
-        replica, Index(message.commit_index), Index(entries[-1].last if entries else prev_index)
-    )
+    verified = Index(entries[-1].last) if entries else agreed
+    _commit(replica, Index(message.commit_index), verified)
     replica.send(
         AppendReply(replica.term, replica.id, message.from_id, True, replica.verified_index)
     )
+
+
+def _may_follow(replica: Replica, agreed: Index, entry: Entry) -> bool:
+    """Whether it fits behind what is agreed. It always does, unless the sender is no good leader."""
+    term = replica.log.term_at(agreed)
+    assert term is not None, "what is behind the commit index is not compacted"
+    return entry.first == agreed + 1 and entry.term >= term
 
 
 def _hear_leader(replica: Replica, message: AppendRequest | Heartbeat) -> bool:

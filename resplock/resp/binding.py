@@ -259,7 +259,7 @@ class _Writer:
             self.line(f"raise {later}()")
             return
         if not option.multiple or not isinstance(option, OneOf):
-            self.once(option.label, option.target, labels)
+            self.once(words(*_labels(option)), option.target, labels)
         if isinstance(option, PureToken):
             self.line(f"v_{option.target} = True")
         elif not option.token:
@@ -267,7 +267,8 @@ class _Writer:
             self.line("at -= 1")
             self.value(option, 0, ends=False)
         else:
-            least = 1 if isinstance(option, OneOf) else least_size_given(option) - 1
+            is_told_later = isinstance(option, OneOf) or option.counted  # by an error of its own
+            least = 1 if is_told_later else least_size_given(option) - 1
             missing = self.bound(f"missing_{option.target}", self.errors.missing(option))
             with self.indented("if at == count:" if least == 1 else f"if count - at < {least}:"):
                 self.line(f"raise {missing}()")

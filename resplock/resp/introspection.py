@@ -56,7 +56,7 @@ def command_info(command: Command) -> list[Any]:
         _simple_set("@" + category for category in command.acl_categories),
         Members(command.tips),
         Members(tuple(_key_spec(spec, command) for spec in specs)),
-        [command_info(sub) for sub in command.subcommands],
+        [command_info(sub) for sub in command.subcommands] or Members(()),  # as Redis has it
     ]
 
 

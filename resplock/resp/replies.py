@@ -284,7 +284,7 @@ def _map_encoder(reply: Reply, protocol: int) -> Encoder:
 # --- outcomes ------------------------------------------------------------------------------------
 
 
-def encode_outcome(outcome: ops.Outcome, protocol: int) -> bytes:
+def encode_outcome(outcome: ops.Outcome | ops.Unapplied, protocol: int) -> bytes:
     """The reply to the operation that had this outcome."""
     return OUTCOME_ENCODERS[protocol][type(outcome)](outcome)
 
@@ -340,6 +340,10 @@ _IN_DOUBT = encode_failure(
 _NO_LEADER = encode_failure("CLUSTERDOWN", "there is no leader; the command was not proposed")
 
 
+_UNAPPLIED: Encoders = {ops.InDoubt: _in_doubt, ops.NoLeader: _no_leader, ops.Busy: _busy}
+"""What may take the place of an outcome, and of an answer."""
+
+
 def _released_encoder(protocol: int) -> Encoder:
     """Nearly every release is of the only hold, with nobody waiting: that reply is built once."""
     encode_map = _map_encoder(shapes.RELEASED, protocol)
@@ -367,9 +371,7 @@ def _outcome_encoders(protocol: int) -> Encoders:
         ops.NotOwner: _not_owner,
         ops.Stale: _stale,
         ops.Done: _done,
-        ops.InDoubt: _in_doubt,
-        ops.NoLeader: _no_leader,
-        ops.Busy: _busy,
+        **_UNAPPLIED,
     }
 
 
@@ -381,7 +383,7 @@ OUTCOME_ENCODERS: Final[dict[int, Encoders]] = {
 # --- answers -------------------------------------------------------------------------------------
 
 
-def encode_answer(answer: ops.Answer, protocol: int) -> bytes:
+def encode_answer(answer: ops.Answer | ops.Unapplied, protocol: int) -> bytes:
     """The reply to the query that had this answer."""
     return ANSWER_ENCODERS[protocol][type(answer)](answer)
 
@@ -402,6 +404,7 @@ def _answer_encoders(protocol: int) -> Encoders:
         bool: _boolean_2,  # a bool is an int
         ops.Advice: _map_encoder(shapes.ADVICE, protocol),
         ops.Stats: _map_encoder(shapes.STATS, protocol),
+        **_UNAPPLIED,
     }
 
 

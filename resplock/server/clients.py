@@ -1,7 +1,10 @@
-"""Who is connected: admission, the connection sweep, and what CLIENT LIST tells.
+"""Who is connected: admission, deadlines, memory, and what the log says of clients.
 
 I/O layer. A connection's deadlines are watched by one sweep a second over all connections, so that
-they cost nothing per command.
+they cost nothing per command. The memory that all clients together hold back (begun commands,
+replies not read) is bounded too: beyond CLIENTS_BYTES_MAX, whoever holds most is disconnected.
+
+Whatever clients do, the log has at most one line a minute of each kind about it, with a count.
 """
 
 from __future__ import annotations
@@ -9,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-from collections.abc import Iterator
+import resource
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import structlog
@@ -27,7 +31,18 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger()
 
+CLIENTS_BYTES_MAX = 256 << 20
+"""What all clients together may make this process keep: beyond it, the largest are disconnected."""
+UNREAD_MS_MAX = 10_000
+"""How long a client may read nothing while more than OUTPUT_BUFFER_BYTES_MAX of replies wait for it,
+or while anything does and it has nothing more to ask."""
+COMPLAINT_EVERY_MS = 60_000
+"""Each kind of complaint about clients is logged at most so often."""
+DESCRIPTORS_RESERVED = 128
+"""File descriptors kept from clients: without one for its files, the log could not go on."""
+
 _SWEEP_EVERY_S = 1.0
+_CHARGED_BYTES_MAX = 32 << 20
 _DENIED = (
     "resplock is running in protected mode: no password is set, and you are not on this machine. "
     "Set one with --requirepass, or, if every host that reaches this port may take locks, start it "
@@ -36,14 +51,35 @@ _DENIED = (
 
 
 class _Watched:
-    """What the sweep remembers of a connection from its last look."""
+    """What the sweep remembers of a connection from its last look. A moment of 0 is "not now"."""
 
-    __slots__ = ("commands_run", "idle_since_ms", "partial_since_ms")
+    __slots__ = (
+        "commands_run",
+        "idle_since_ms",
+        "partial_since_ms",
+        "strange_since_ms",
+        "unread_since_ms",
+        "unsent",
+    )
 
     def __init__(self, stamp_ms: int) -> None:
         self.commands_run = 0
         self.idle_since_ms = stamp_ms
         self.partial_since_ms = 0
+        self.strange_since_ms = 0
+        self.unread_since_ms = 0
+        self.unsent = 0
+
+
+class _Complaint:
+    """One kind of trouble with clients, as far as the log has it."""
+
+    __slots__ = ("count", "logged_ms", "who")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.logged_ms = -COMPLAINT_EVERY_MS
+        self.who: dict[str, object] = {}
 
 
 class Clients:
@@ -56,11 +92,16 @@ class Clients:
         self.refused = 0
         self.commands_of_gone = 0
         self._engine = engine
+        self.maxclients = settings.maxclients
+        """What the setting says, or less: see `start`."""
         self._connections: dict[int, Connection] = {}
         self._watched: dict[int, _Watched] = {}
         self._loop = asyncio.get_running_loop()
         self._sweeping: asyncio.TimerHandle | None = None
         self._serial = 0
+        self._charged = 0
+        self._complaints: dict[str, _Complaint] = {}
+        self.call_soon: Callable[[Callable[[], None]], object] = self._loop.call_soon
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -87,18 +128,23 @@ class Clients:
     def admit(self, connection: Connection, transport: asyncio.Transport) -> Failure | None:
         """Take a connection in, or say why not."""
         self.received += 1
-        peer = transport.get_extra_info("peername")
-        local = transport.get_extra_info("sockname")
-        if len(self._connections) >= self.settings.maxclients:
+        # A client that is gone already has no address any more.
+        peer = transport.get_extra_info("peername") or ("", 0)
+        local = transport.get_extra_info("sockname") or ("", 0)
+        connection.address = _address(peer)
+        connection.local_address = _address(local)
+        if len(self._connections) >= self.maxclients:
             self.refused += 1
+            self.complain("client refused: there are maxclients already", connection)
             return Failure("ERR", "max number of clients reached")
         if self.settings.protected_mode and self.open_to_all and not _is_loopback(peer[0]):
             self.refused += 1
+            self.complain(
+                "client refused: protected mode, and it is not on this machine", connection
+            )
             return Failure("DENIED", _DENIED)
         self._serial += 1
         connection.id = self._serial
-        connection.address = _address(peer)
-        connection.local_address = _address(local)
         connection.created_ms = now_ms()
         connection.authenticated = connection.parser.authenticated = self.open_to_all
         self._connections[connection.id] = connection
@@ -124,10 +170,10 @@ class Clients:
 
     def check_password(self, connection: Connection, user: bytes, password: bytes) -> None:
         """Authenticate, or raise WRONGPASS. The only user is `default`."""
-        expected = self.settings.requirepass.encode()
+        expected = self.settings.requirepass.encode(errors="surrogateescape")
         right = hmac.compare_digest(password, expected)
         if user != b"default" or not (right or self.open_to_all):
-            logger.warning("wrong password", **connection.describe())
+            self.complain("wrong user or password", connection)
             raise CommandError("invalid username-password pair or user is disabled.", "WRONGPASS")
         connection.authenticate()
 
@@ -139,7 +185,17 @@ class Clients:
     # --- the sweep -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to watch the connections' deadlines."""
+        """Begin to watch the connections. Call it before the first one is there.
+
+        As many clients are admitted as the system allows file descriptors for, up to the setting.
+        """
+        self.maxclients = min(self.settings.maxclients, _descriptors(self.settings.maxclients))
+        if self.maxclients < self.settings.maxclients:
+            logger.warning(
+                "fewer clients than maxclients: the limit of open files (ulimit -n) is low",
+                wanted=self.settings.maxclients,
+                maxclients=self.maxclients,
+            )
         self._sweeping = self._loop.call_later(_SWEEP_EVERY_S, self._sweep)
 
     def stop(self) -> None:
@@ -162,11 +218,18 @@ class Clients:
         for connection in self:
             overdue = self._overdue(connection, self._watched[connection.id], stamp_ms)
             if overdue:
-                logger.info("client closed: " + overdue, **connection.describe())
-                connection.abort()
+                self.close(connection, overdue)
+        self._relieve()
+        for kind, complaint in self._complaints.items():
+            if complaint.count and stamp_ms - complaint.logged_ms >= COMPLAINT_EVERY_MS:
+                self._log(kind, complaint, stamp_ms)
 
     def _overdue(self, connection: Connection, watched: _Watched, stamp_ms: int) -> str:
         """Which deadline the connection has missed; empty for none."""
+        if self._is_stranger(connection, watched, stamp_ms):
+            return "it did not authenticate"
+        if self._leaves_unread(connection, watched, stamp_ms):
+            return "it does not read its replies"
         if connection.commands_run != watched.commands_run or not connection.idle:
             watched.commands_run = connection.commands_run
             watched.idle_since_ms = stamp_ms
@@ -178,13 +241,91 @@ class Clients:
             watched.partial_since_ms = stamp_ms
         elif stamp_ms - watched.partial_since_ms > limits.PARTIAL_COMMAND_MS_MAX:
             return "it began a command and did not finish it"
-        if not connection.authenticated and connection.parser.partial:
-            if stamp_ms - connection.created_ms > limits.UNAUTHENTICATED_MS_MAX:
-                return "it did not authenticate"
         timeout_ms = self.settings.timeout * 1000
         if timeout_ms and stamp_ms - watched.idle_since_ms > timeout_ms:
             return "it was idle"
         return ""
+
+    def _is_stranger(self, connection: Connection, watched: _Watched, stamp_ms: int) -> bool:
+        """Whether it has sent something and does not authenticate. Silence is allowed: pools wait."""
+        if connection.authenticated or connection.was_authenticated:
+            return False
+        if not watched.strange_since_ms:
+            if connection.commands_run or connection.parser.partial:
+                watched.strange_since_ms = stamp_ms
+            return False
+        return stamp_ms - watched.strange_since_ms > limits.UNAUTHENTICATED_MS_MAX
+
+    def _leaves_unread(self, connection: Connection, watched: _Watched, stamp_ms: int) -> bool:
+        """Whether it has read nothing for too long of too much."""
+        unsent, before = connection.unsent, watched.unsent
+        watched.unsent = unsent
+        if unsent <= (0 if connection.ending else limits.OUTPUT_BUFFER_BYTES_MAX):
+            watched.unread_since_ms = 0
+        elif not watched.unread_since_ms or unsent < before:
+            watched.unread_since_ms = stamp_ms
+        else:
+            return stamp_ms - watched.unread_since_ms > UNREAD_MS_MAX
+        return False
+
+    # --- memory ----------------------------------------------------------------------------------
+
+    def charge(self, size: int) -> None:
+        """Note that a client makes this process keep `size` bytes, perhaps only for a moment."""
+        self._charged += size
+        if self._charged >= _CHARGED_BYTES_MAX:
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """Disconnect those who hold most back while all together hold back too much."""
+        self._charged = 0
+        held = [(connection.memory, connection.id) for connection in self._connections.values()]
+        total = sum(size for size, _ in held)
+        if total <= CLIENTS_BYTES_MAX:
+            return
+        for size, client_id in sorted(held, reverse=True):
+            self.close(
+                self._connections[client_id], "clients hold too much memory, and it the most"
+            )
+            total -= size
+            if total <= CLIENTS_BYTES_MAX // 2:
+                return
+
+    # --- what the log says of clients ------------------------------------------------------------
+
+    def close(self, connection: Connection, reason: str) -> None:
+        """Disconnect a client at once, and complain about it."""
+        self.complain("client closed: " + reason, connection)
+        connection.abort()
+
+    def complain(self, kind: str, connection: Connection) -> None:
+        """Log trouble with a client: at most a line a minute of each kind, `count` tells of how many.
+
+        `kind` is one of a few texts and holds nothing that a client has sent.
+        """
+        complaint = self._complaints.setdefault(kind, _Complaint())
+        complaint.count += 1
+        complaint.who = connection.describe()
+        stamp_ms = now_ms()
+        if stamp_ms - complaint.logged_ms >= COMPLAINT_EVERY_MS:
+            self._log(kind, complaint, stamp_ms)
+
+    def _log(self, kind: str, complaint: _Complaint, stamp_ms: int) -> None:
+        logger.warning(kind, count=complaint.count, **complaint.who)
+        complaint.count = 0
+        complaint.logged_ms = stamp_ms
+
+
+def _descriptors(wanted: int) -> int:
+    """How many of `wanted` connections this process can have open; raises its own limit if it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + DESCRIPTORS_RESERVED
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    return max(soft - DESCRIPTORS_RESERVED, 1)
 
 
 def _address(name: tuple[str, int]) -> str:

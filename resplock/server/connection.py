@@ -7,10 +7,13 @@ are outstanding, because the log keeps their order; so are consecutive reads. Wh
 (a read behind operations, a local command behind either), the rest of what was read waits in the
 backlog until everything outstanding is answered.
 
-Back-pressure, never a close: the socket is read no further while PIPELINE_DEPTH_MAX commands wait
-for their reply, while QUERY_BUFFER_BYTES_MAX are unparsed, or while the client leaves
-OUTPUT_PAUSE_BYTES of replies unread. Only replies left unread beyond OUTPUT_BUFFER_BYTES_MAX close
-the connection.
+Back-pressure, never a close: nothing more of a client is run while PIPELINE_DEPTH_MAX of its commands
+wait for their reply, or while it leaves OUTPUT_PAUSE_BYTES of replies unread; its socket is read no
+further than QUERY_BUFFER_BYTES_MAX ahead of that. `Clients` closes those who take far too much.
+
+Fairness: what one client may run in one turn of the event loop is bounded, so that the others wait
+for milliseconds, whatever it sends. After PIPELINE_DEPTH_MAX commands, or one local command that is
+not flagged FAST, the rest of what was read waits for the next turn.
 """
 
 from __future__ import annotations
@@ -21,8 +24,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-import structlog
-
 from resplock.errors import CommandError, ProtocolError
 from resplock.limits import (
     OUTPUT_BUFFER_BYTES_MAX,
@@ -32,7 +33,7 @@ from resplock.limits import (
 )
 from resplock.node import Result
 from resplock.operations import Operation, Query
-from resplock.resp.commands import COMMANDS, Call, Command, Meets, find
+from resplock.resp.commands import COMMANDS, Call, Command, Flag, Meets, find
 from resplock.resp.parser import Parser
 from resplock.resp.replies import ENCODERS, Failure, encode
 
@@ -40,18 +41,18 @@ if TYPE_CHECKING:
     from resplock.server.clients import Clients
     from resplock.server.engine import Engine
 
-logger = structlog.get_logger()
-
 PROPOSALS = {
-    name: cast("Callable[[list[bytes], int], Operation]", command.bind)
+    spelling: cast("Callable[[list[bytes], int], Operation]", command.bind)
     for name, command in COMMANDS.items()
     if command.meets is Meets.PROPOSE
+    for spelling in (name, name.lower())
 }
-"""The binders of the commands that are proposed, by the name in capitals. What this buys: one lookup
-for each command on the hottest path; `find` takes care of every other spelling and command."""
+"""The binders of the commands that are proposed, by the name in capitals or in small letters. What
+this buys: one lookup for each command on the hottest path; `find` takes care of every other spelling
+and command, which then goes alone."""
 
 _READS_OUTSTANDING_MAX = 16
-"""Each answer may be a page of a megabyte."""
+"""Each answer may have some 15 KB."""
 
 
 class Skip(enum.Enum):
@@ -94,7 +95,7 @@ class Connection(asyncio.Protocol):
         self.no_evict = False
         self.no_touch = False
         self.commands_run = 0
-        self._last_name = b""
+        self._last: Command | bytes | None = None
         self.created_ms = 0
         self.parser = Parser()
         self._transport: asyncio.Transport | None = None
@@ -111,11 +112,15 @@ class Connection(asyncio.Protocol):
         self._ended = False  # nothing more comes in: close once everything is answered
         self._failure: ProtocolError | None = None  # to be told then
         self._closing = False
+        self._yielding = False  # it has had its turn
+        self._yield_at = PIPELINE_DEPTH_MAX  # the count of commands that ends its turn
+        self.was_authenticated = False
 
     # --- asyncio.Protocol ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop does not derive from it
+        self._transport.set_write_buffer_limits(OUTPUT_PAUSE_BYTES)
         refusal = self._clients.admit(self, self._transport)
         if refusal is not None:
             self.reply(refusal)
@@ -134,12 +139,14 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._transport = None
+        self._closing = True  # what it has sent and was not begun is dropped as a whole
         self._backlog.clear()
         self._out.clear()
         self._clients.remove(self)
 
     def pause_writing(self) -> None:
         self._writable = False
+        self._clients.charge(self.unsent)
         self._regulate()
 
     def resume_writing(self) -> None:
@@ -154,7 +161,13 @@ class Connection(asyncio.Protocol):
         try:
             while True:
                 room = PIPELINE_DEPTH_MAX - self._outstanding
-                if room <= 0 or self._backlog or self._closing or not self._writable:
+                if (
+                    room <= 0
+                    or self._backlog
+                    or self._yielding
+                    or self._closing
+                    or not self._writable
+                ):
                     self._more = True
                     break
                 commands = parser.commands(room if self.authenticated else 1)
@@ -164,7 +177,9 @@ class Connection(asyncio.Protocol):
                     self._more = bool(self._backlog)
                     break
         except ProtocolError as error:
-            self._fail(error)
+            self._failure = error
+            self._ended = True
+            self._more = False
         if self._out:
             self._send()
         if self._ended:
@@ -190,11 +205,14 @@ class Connection(asyncio.Protocol):
                     break
                 self.reply(Failure(error.code, error.text))
             done += 1
-            self._last_name = argv[0]
             if self._closing:
                 break
-        self._submit(operations)
+        if operations:
+            self._last = commands[done - 1][0]
+            self._submit(operations)
         self.commands_run += done
+        if self.commands_run >= self._yield_at:
+            self._yield()
         if done < len(commands) and not self._closing:
             self._backlog.extend(commands[done:])
 
@@ -224,23 +242,28 @@ class Connection(asyncio.Protocol):
 
     def _run_in_turn(self, command: Command, argv: list[bytes]) -> bool:
         """Run a command that nothing outstanding may pass; False if it has to wait for its turn."""
+        fast = Flag.FAST in command.flags
         if self._outstanding and not (
             command.meets is Meets.READ is self._outstanding_meets
             and self._outstanding < _READS_OUTSTANDING_MAX
+            and fast
             and self._skip is Skip.NO
         ):
             return False
-        if not self._writable:
+        if self._yielding or not self._writable:
             return False
         if self._skip is not Skip.NO:
             self._go_on_skipping()
         self._clients.permit(self, command)
         bound = command.bind(argv, self.db)
+        self._last = command
         if isinstance(bound, Call):
-            self._last_name = argv[0]
+            if not fast:
+                self._yield()
             self._clients.run(self, bound)
         elif command.meets is Meets.READ:
-            self._outstanding_meets = Meets.READ
+            # The answer to a slow one may be a page of a megabyte: no other goes with it.
+            self._outstanding_meets = Meets.READ if fast else Meets.LOCAL
             self._outstanding += 1
             self._engine.ask(self, cast(Query, bound))
         else:
@@ -284,22 +307,28 @@ class Connection(asyncio.Protocol):
         transport, out = self._transport, self._out
         if transport is not None and out:
             transport.write(out[0] if len(out) == 1 else b"".join(out))
-            if not self._writable:
-                self._guard_output(transport)
         out.clear()
 
     def push(self, data: bytes) -> None:
-        """Send bytes that no command of this connection asked for."""
+        """Send bytes that no command of this connection asked for, so that none can be held back."""
         if self._transport is not None:
             self._transport.write(data)
-
-    def _guard_output(self, transport: asyncio.Transport) -> None:
-        """Disconnect a client that leaves too many replies unread."""
-        if transport.get_write_buffer_size() > OUTPUT_BUFFER_BYTES_MAX:
-            logger.warning("client closed: it does not read its replies", **self.describe())
-            transport.abort()
+            if self.unsent > OUTPUT_BUFFER_BYTES_MAX:
+                self._clients.close(self, "it does not read what it is sent")
 
     # --- back-pressure ---------------------------------------------------------------------------
+
+    def _yield(self) -> None:
+        """Let the others have their turn: what is left of this client's waits for the next one."""
+        if not self._yielding:
+            self._yielding = True
+            self._clients.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._yielding = False
+        self._yield_at = self.commands_run + PIPELINE_DEPTH_MAX
+        if self._more:
+            self._resume()
 
     def _regulate(self) -> None:
         """Read on exactly while what was read can be worked on."""
@@ -309,10 +338,7 @@ class Connection(asyncio.Protocol):
         wanted = (
             not self._backlog
             and self._writable
-            and (
-                self.parser.buffered <= QUERY_BUFFER_BYTES_MAX
-                or self._outstanding < PIPELINE_DEPTH_MAX
-            )
+            and (not self._more or self.parser.buffered <= QUERY_BUFFER_BYTES_MAX)
         )
         if wanted != self._reading:
             self._reading = wanted
@@ -335,8 +361,9 @@ class Connection(asyncio.Protocol):
         """Nothing more comes in: close as soon as everything is answered."""
         if self._outstanding or (self._more and not self._closing):
             return
-        if self._failure is not None:
+        if self._failure is not None and not self._closing:
             self.reply(Failure("ERR", str(self._failure)))
+            self._clients.complain("client closed: its bytes are not RESP", self)
         self.close()
 
     def close(self) -> None:
@@ -358,15 +385,6 @@ class Connection(asyncio.Protocol):
         self._closing = True
         if self._transport is not None:
             self._transport.abort()
-
-    def _fail(self, error: ProtocolError) -> None:
-        """The bytes make no sense: say so behind everything that is outstanding, then close."""
-        if self._outstanding or self._backlog:
-            self._failure = error
-            self._ended = True
-            return
-        self.reply(Failure("ERR", str(error)))
-        self.close()
 
     # --- state that commands change --------------------------------------------------------------
 
@@ -406,12 +424,14 @@ class Connection(asyncio.Protocol):
 
     def authenticate(self) -> None:
         """The password was right."""
-        self.authenticated = self.parser.authenticated = True
+        self.authenticated = self.parser.authenticated = self.was_authenticated = True
 
     @property
     def last_command(self) -> str:
         """The command that was run last, as CLIENT LIST names it; `NULL` before the first."""
-        return self._last_name.decode(errors="replace").lower() or "NULL"
+        if isinstance(self._last, bytes):  # a name in PROPOSALS, so that it is harmless to show
+            return self._last.decode().lower()
+        return self._last.full_name if self._last else "NULL"
 
     @property
     def file_descriptor(self) -> int:
@@ -425,6 +445,14 @@ class Connection(asyncio.Protocol):
         return self.parser.buffered
 
     @property
+    def memory(self) -> int:
+        """About how many bytes wait in this process for this client to go on."""
+        held = self.parser.buffered + self.unsent
+        if self._backlog:
+            held += QUERY_BUFFER_BYTES_MAX + 64 * sum(map(len, self._backlog))
+        return held
+
+    @property
     def unsent(self) -> int:
         """Bytes of replies that the client has not taken."""
         return self._transport.get_write_buffer_size() if self._transport else 0
@@ -433,6 +461,11 @@ class Connection(asyncio.Protocol):
     def idle(self) -> bool:
         """Whether nothing of this client is under way."""
         return not self._outstanding and not self._backlog
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing more is expected of this client than that it reads its replies."""
+        return self._closing or self._ended
 
     def describe(self) -> dict[str, Any]:
         """Who this is, for logs."""

@@ -111,26 +111,27 @@ def _page(table: LockTable, query: ListLocks, now_ms: int) -> LockPage:
     """The next page: slot by slot and by name within a slot, so that a cursor stays valid.
 
     A lock that is there from the first page to the last is listed exactly once, whatever else
-    comes and goes. A page ends at COUNT locks, at limits.LIST_BYTES_MAX, or after
-    limits.LIST_SLOTS_PER_PAGE slots, so that none stalls the server; it may be empty.
+    comes and goes. A page ends at COUNT locks, at limits.LIST_BYTES_MAX, or after looking at
+    limits.LIST_LOOKED_AT_MAX locks, so that none stalls the server; it may be empty.
     """
     number, after = _read_cursor(query.cursor)
     wanted = _filter(query, table.unix_offset_ms)
     found: list[LockInfo] = []
-    room = limits.LIST_BYTES_MAX
-    for slot in range(number, min(number + limits.LIST_SLOTS_PER_PAGE, limits.SLOTS)):
-        for name, lock in table.locks.sorted_slot(slot):
-            if name <= after or not wanted(name, lock):
+    room, looked_at = limits.LIST_BYTES_MAX, 0
+    for slot in table.locks.used_slots(number):
+        if looked_at >= limits.LIST_LOOKED_AT_MAX:
+            return LockPage(_cursor(slot, None), tuple(found))
+        records = table.locks.sorted_slot(slot)
+        looked_at += len(records)
+        for name, lock in records:
+            if (slot == number and name <= after) or not wanted(name, lock):
                 continue
             info = lock_info(table, name, lock, now_ms)
             found.append(info)
             room -= _reply_bytes(info)
             if len(found) >= query.count or room <= 0:
                 return LockPage(_cursor(slot, name), tuple(found))
-        after = LockName(b"")
-    ended = number + limits.LIST_SLOTS_PER_PAGE >= limits.SLOTS
-    next_cursor = LAST_PAGE if ended else _cursor(number + limits.LIST_SLOTS_PER_PAGE, None)
-    return LockPage(next_cursor, tuple(found))
+    return LockPage(LAST_PAGE, tuple(found))
 
 
 def _cursor(slot: int, after: LockName | None) -> bytes:

@@ -71,9 +71,9 @@ class SlotMap(Generic[Record]):
         if self._frozen is view:
             self._frozen = None
 
-    def used_slots(self) -> list[int]:
-        """The numbers of the slots that have records."""
-        return [number for number, slot in enumerate(self._slots) if slot]
+    def used_slots(self, first: int = 0) -> list[int]:
+        """The numbers of the slots that have records, from `first` on."""
+        return [number for number, slot in enumerate(self._slots[first:], first) if slot]
 
 
 class Frozen(Generic[Record]):

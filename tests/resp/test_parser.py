@@ -29,6 +29,7 @@ def take_all(parser: Parser, given: Commands, limit: int = limits.PIPELINE_DEPTH
         while True:
             taken = parser.commands(limit)
             assert len(taken) <= limit
+            assert taken or not parser.again, "nothing given, yet it asks for another call"
             given += taken
             if not parser.again:
                 return None

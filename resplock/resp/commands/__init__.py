@@ -78,9 +78,9 @@ def _unknown_command(argv: list[bytes]) -> CommandError:
 
 def look_up(full_name: bytes) -> Command | None:
     """The command with the name that COMMAND shows, such as `client|id`, in any case."""
-    container, _, subcommand = full_name.upper().partition(b"|")
-    command = COMMANDS.get(container)
-    if command is None or not subcommand:
+    name, bar, subcommand = full_name.upper().partition(b"|")
+    command = COMMANDS.get(name)
+    if command is None or not bar:
         return command
     return command.children.get(subcommand)
 

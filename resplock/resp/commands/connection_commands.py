@@ -294,7 +294,7 @@ COMMANDS = (
                         name="protover",
                         least=2,
                         most=3,
-                        summary="2 for RESP2, 3 for RESP3.",
+                        summary="The version: 2 for RESP2, 3 for RESP3.",
                         absent="as it is",
                         wording=Wording(
                             "Protocol version is not an integer or out of range",

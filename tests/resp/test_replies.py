@@ -1,0 +1,356 @@
+"""Encoding replies: exact bytes, and what hiredis reads back from them in both protocols."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, get_args
+
+import hiredis
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resplock import operations as ops
+from resplock.errors import CommandError
+from resplock.resp import replies, shapes
+from resplock.resp.replies import (
+    ENCODERS,
+    ERROR_BYTES_MAX,
+    Failure,
+    Members,
+    Push,
+    Simple,
+    Verbatim,
+    encode,
+    encode_answer,
+    encode_error,
+    encode_outcome,
+)
+from resplock.resp.shapes import Kind, Reply
+from resplock.types import LockName, StampMs, UnixMs, lock_name
+from tests.resp.real_redis import parsed
+
+K = lock_name(5, b"k")
+ADVICE = ops.Advice(12, 50, 1000, 150, 20)
+
+# --- values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "two", "three"),
+    [
+        (None, b"$-1\r\n", b"_\r\n"),
+        (True, b":1\r\n", b"#t\r\n"),
+        (False, b":0\r\n", b"#f\r\n"),
+        (0, b":0\r\n", b":0\r\n"),
+        (-7, b":-7\r\n", b":-7\r\n"),
+        (1023, b":1023\r\n", b":1023\r\n"),
+        (1024, b":1024\r\n", b":1024\r\n"),
+        (2**63 - 1, b":9223372036854775807\r\n", b":9223372036854775807\r\n"),
+        (1.5, b"$3\r\n1.5\r\n", b",1.5\r\n"),
+        (2.0, b"$1\r\n2\r\n", b",2\r\n"),
+        (math.inf, b"$3\r\ninf\r\n", b",inf\r\n"),
+        (-math.inf, b"$4\r\n-inf\r\n", b",-inf\r\n"),
+        (b"", b"$0\r\n\r\n", b"$0\r\n\r\n"),
+        (b"a\r\nb\0", b"$5\r\na\r\nb\0\r\n", b"$5\r\na\r\nb\0\r\n"),
+        ("\u00e9", b"$2\r\n\xc3\xa9\r\n", b"$2\r\n\xc3\xa9\r\n"),
+        (Simple("OK"), b"+OK\r\n", b"+OK\r\n"),
+        (Simple("a\r\nb"), b"+a  b\r\n", b"+a  b\r\n"),
+        (Failure("ERR", "no"), b"-ERR no\r\n", b"-ERR no\r\n"),
+        (Verbatim("hi"), b"$2\r\nhi\r\n", b"=6\r\ntxt:hi\r\n"),
+        ([], b"*0\r\n", b"*0\r\n"),
+        ((1, [None]), b"*2\r\n:1\r\n*1\r\n$-1\r\n", b"*2\r\n:1\r\n*1\r\n_\r\n"),
+        ({}, b"*0\r\n", b"%0\r\n"),
+        ({"a": 1}, b"*2\r\n$1\r\na\r\n:1\r\n", b"%1\r\n$1\r\na\r\n:1\r\n"),
+        ({2, 1}, b"*2\r\n:1\r\n:2\r\n", b"~2\r\n:1\r\n:2\r\n"),
+        (frozenset({b"b", b"a"}), b"*2\r\n$1\r\na\r\n$1\r\nb\r\n", b"~2\r\n$1\r\na\r\n$1\r\nb\r\n"),
+        (Members((2, {})), b"*2\r\n:2\r\n*0\r\n", b"~2\r\n:2\r\n%0\r\n"),
+        (Push(("message", 1)), b"*2\r\n$7\r\nmessage\r\n:1\r\n", b">2\r\n$7\r\nmessage\r\n:1\r\n"),
+    ],
+)
+def test_values(value: object, two: bytes, three: bytes) -> None:
+    assert encode(value, 2) == two
+    assert encode(value, 3) == three
+
+
+def test_what_has_no_encoding() -> None:
+    with pytest.raises(KeyError):
+        encode(object(), 3)
+    with pytest.raises(AssertionError):
+        encode(2**63, 3)
+
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.binary(max_size=20)
+)
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.binary(max_size=4), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+def as_resp2(value: Any) -> Any:
+    """What a RESP2 client gets instead."""
+    match value:
+        case bool():
+            return int(value)
+        case float():
+            return replies._decimal(value)
+        case list():
+            return [as_resp2(each) for each in value]
+        case dict():
+            return [as_resp2(each) for pair in value.items() for each in pair]
+        case _:
+            return value
+
+
+@given(values)
+def test_hiredis_reads_back_what_was_encoded(value: Any) -> None:
+    assert parsed(encode(value, 3)) == value
+    assert parsed(encode(value, 2)) == as_resp2(value)
+
+
+@given(st.floats())
+def test_doubles_are_exact(value: float) -> None:
+    assert float(parsed(encode(value, 2))) == value or math.isnan(value)
+    again = parsed(encode(value, 3))
+    assert again == value or math.isnan(value)
+
+
+@given(st.sets(st.binary(max_size=5)))
+def test_sets(value: set[bytes]) -> None:
+    # hiredis gives a list for a set.
+    assert set(parsed(encode(value, 3))) == value
+    assert set(parsed(encode(value, 2))) == value
+
+
+@given(st.text())
+def test_text(text: str) -> None:
+    raw = text.encode("utf-8", "surrogatepass")
+    assert parsed(encode(raw, 3)) == raw
+    if raw.decode("utf-8", "ignore") == text:
+        assert parsed(encode(Verbatim(text), 3)) == raw
+        assert parsed(encode(Verbatim(text), 2)) == raw
+
+
+@given(st.text(alphabet=st.characters() | st.sampled_from("\r\n\0\udc80")), st.integers(0, 3000))
+def test_an_error_is_one_bounded_line(text: str, padding: int) -> None:
+    reply = encode_error(CommandError(text + "x" * padding, "CODE"))
+    assert reply.startswith(b"-CODE ")
+    assert reply.endswith(b"\r\n")
+    line = reply[1:-2]
+    assert not any(byte in line for byte in b"\r\n\0")
+    assert len(line) <= ERROR_BYTES_MAX
+    assert isinstance(parsed(reply), hiredis.ReplyError)
+
+
+# --- outcomes ------------------------------------------------------------------------------------
+
+HELD = {
+    b"status": b"held",
+    b"owner": b"o\r\n%d",
+    b"version": 7,
+    b"ttl_ms": 250,
+    b"waiters": 3,
+    b"retry_after_ms": 12,
+    b"backoff_initial_ms": 50,
+    b"backoff_max_ms": 1000,
+    b"backoff_multiplier": 1.5,
+    b"backoff_jitter": 0.2,
+}
+
+OUTCOMES: list[tuple[ops.Outcome | ops.Unapplied, Any]] = [
+    (
+        ops.Granted(9, 30_000),
+        {b"status": b"granted", b"version": 9, b"ttl_ms": 30_000, b"waiters": 0},
+    ),
+    (
+        ops.Granted(2**53 - 1, 0, 2),
+        {b"status": b"granted", b"version": 2**53 - 1, b"ttl_ms": 0, b"waiters": 2},
+    ),
+    (ops.Held(b"o\r\n%d", 7, 250, 3, ADVICE), HELD),
+    (
+        ops.Held(b"o\r\n%d", 7, 250, 3, ops.Advice(12, 50, 1000, 90_001, 0)),
+        HELD | {b"backoff_multiplier": 900.01, b"backoff_jitter": 0.0},
+    ),
+    (ops.Lost(9), {b"status": b"lost", b"version": 9}),
+    (ops.Released(), {b"released": 1, b"holds": 0, b"promoted": None}),
+    (ops.Released(2), {b"released": 1, b"holds": 2, b"promoted": None}),
+    (ops.Released(0, b"p"), {b"released": 1, b"holds": 0, b"promoted": b"p"}),
+    (ops.Renewed(9, 5), {b"version": 9, b"ttl_ms": 5}),
+    (ops.Kept(0), 0),
+    (ops.Kept(5000), 5000),
+    (ops.Kept(3, ()), []),
+    (ops.Kept(3, (K, lock_name(5, b"\r\n"))), [b"k", b"\r\n"]),
+    (ops.Broken(b"o", 9), 1),
+    (ops.Done(), b"OK"),
+]
+FAILURES: list[tuple[ops.Outcome | ops.Unapplied, str]] = [
+    (ops.NotHeld(K), "NOTHELD nobody holds the lock 'k'"),
+    (
+        ops.NotOwner(lock_name(5, b"k\n"), b"o\r\n" + b"x" * 500, 7),
+        r"NOTOWNER the lock 'k\n' is held by 'o\r\n" + "x" * 125 + "'... with version 7",
+    ),
+    (ops.Stale(K, 6, 7), "STALE the lock 'k' is held with version 7, not 6"),
+    (
+        ops.InDoubt(),
+        (
+            "INDOUBT the command was proposed and its fate is unknown: ask again with the same "
+            "REQUEST, or look with LOCK.GET"
+        ),
+    ),
+    (ops.NoLeader(), "CLUSTERDOWN there is no leader; the command was not proposed"),
+    (
+        ops.Busy("100000 commands are queued"),
+        "BUSY 100000 commands are queued; nothing was done, try again later",
+    ),
+]
+
+
+@pytest.mark.parametrize(("outcome", "value"), OUTCOMES)
+def test_outcomes(outcome: ops.Outcome, value: Any) -> None:
+    assert parsed(encode_outcome(outcome, 3)) == value
+    assert parsed(encode_outcome(outcome, 2)) == as_resp2(value)
+
+
+@pytest.mark.parametrize(("outcome", "error"), FAILURES)
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_failures(outcome: ops.Outcome, error: str, protocol: int) -> None:
+    reply = parsed(encode_outcome(outcome, protocol))
+    assert isinstance(reply, hiredis.ReplyError)
+    assert str(reply) == error
+
+
+def test_the_bytes_of_a_grant() -> None:
+    granted = ops.Granted(9, 30_000)
+    fields = b"$6\r\nstatus\r\n$7\r\ngranted\r\n$7\r\nversion\r\n:9\r\n"
+    fields += b"$6\r\nttl_ms\r\n:30000\r\n$7\r\nwaiters\r\n:0\r\n"
+    assert encode_outcome(granted, 3) == b"%4\r\n" + fields
+    assert encode_outcome(granted, 2) == b"*8\r\n" + fields
+
+
+def test_a_key_and_an_owner_of_greatest_length_leave_an_error_bounded() -> None:
+    outcome = ops.NotOwner(LockName(b"\0" + b"\xff" * 1024), b"\xff" * 4096, 2**53 - 1)
+    reply = encode_outcome(outcome, 3)
+    assert len(reply) <= ERROR_BYTES_MAX + 3
+    assert reply.startswith(b"-NOTOWNER ")
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+INFO = ops.LockInfo(
+    name=K,
+    owner=b"o",
+    mode="exclusive",
+    version=9,
+    acquired_at=UnixMs(1),
+    expires_at=UnixMs(2),
+    last_modified=UnixMs(3),
+    ttl_ms=4,
+    limit=1,
+    waiter_count=0,
+    metadata=((b"f", b"v%d"), (b"g", b"")),
+)
+INFO_FIELDS = {
+    b"key": b"k",
+    b"owner": b"o",
+    b"mode": b"exclusive",
+    b"version": 9,
+    b"acquired_at": 1,
+    b"expires_at": 2,
+    b"last_modified": 3,
+    b"ttl_ms": 4,
+    b"limit": 1,
+    b"waiter_count": 0,
+    b"metadata": {b"f": b"v%d", b"g": b""},
+}
+ADVICE_FIELDS = {
+    b"retry_after_ms": 12,
+    b"backoff_initial_ms": 50,
+    b"backoff_max_ms": 1000,
+    b"backoff_multiplier": 1.5,
+    b"backoff_jitter": 0.2,
+}
+STATS = ops.Stats(*range(100, 113), clock_ms=StampMs(113))
+
+ANSWERS: list[tuple[ops.Answer, Any]] = [
+    (INFO, INFO_FIELDS),
+    (msgspec.structs.replace(INFO, owner=None), INFO_FIELDS | {b"owner": None}),
+    (None, None),
+    (ops.LockPage(b"0", ()), [b"0", []]),
+    (ops.LockPage(b"7-6b", (INFO, INFO)), [b"7-6b", [INFO_FIELDS, INFO_FIELDS]]),
+    (0, 0),
+    (1, 1),
+    (True, 1),
+    (123_456, 123_456),
+    (ADVICE, ADVICE_FIELDS),
+    (STATS, {name.encode(): getattr(STATS, name) for name in ops.Stats.__struct_fields__}),
+]
+
+
+@pytest.mark.parametrize(("answer", "value"), ANSWERS)
+def test_answers(answer: ops.Answer, value: Any) -> None:
+    assert parsed(encode_answer(answer, 3)) == value
+    assert parsed(encode_answer(answer, 2)) == as_resp2(value)
+
+
+# --- declarations and encoders -------------------------------------------------------------------
+
+
+def test_every_outcome_and_answer_has_an_encoder_and_is_tested() -> None:
+    unapplied = set(get_args(ops.Unapplied))
+    outcomes = set(get_args(ops.Outcome)) | unapplied
+    answers = set(get_args(ops.Answer)) | {bool}
+    for protocol in (2, 3):
+        assert set(replies.OUTCOME_ENCODERS[protocol]) == outcomes
+        assert set(replies.ANSWER_ENCODERS[protocol]) == answers | unapplied
+        assert set(ENCODERS[protocol]) == outcomes | answers
+    assert {type(outcome) for outcome, _ in OUTCOMES + FAILURES} == outcomes
+    assert {type(answer) for answer, _ in ANSWERS} == answers
+
+
+def test_encoders_can_be_reached_by_type() -> None:
+    for outcome, _ in OUTCOMES + FAILURES:
+        for protocol in (2, 3):
+            encoder = ENCODERS[protocol][type(outcome)]
+            assert encoder(outcome) == encode_outcome(outcome, protocol)
+
+
+def declared() -> list[Reply]:
+    return [each for each in vars(shapes).values() if isinstance(each, Reply) and each.of]
+
+
+@pytest.mark.parametrize("reply", declared(), ids=lambda reply: reply.name)
+def test_replies_are_as_declared(reply: Reply) -> None:
+    """The field names and types that the reference page shows are those that clients see."""
+    samples = [value for value, _ in [*OUTCOMES, *ANSWERS] if type(value) is reply.of]
+    assert samples
+    kinds = {
+        Kind.INTEGER: int,
+        Kind.BULK: bytes,
+        Kind.DOUBLE: float,
+        Kind.MAP: dict,
+        Kind.ARRAY: list,
+        Kind.NIL: type(None),
+    }
+    fitting = 0
+    for sample in samples:
+        seen = parsed(ENCODERS[3][type(sample)](sample))
+        if type(seen) is not kinds[reply.kind]:
+            continue  # LOCK.KEEPALIVE has two replies from one outcome
+        fitting += 1
+        if reply.kind is not Kind.MAP:
+            continue
+        assert list(seen) == [field.name.encode() for field in reply.fields]
+        for field in reply.fields:
+            value = seen[field.name.encode()]
+            assert type(value) is kinds[field.kind] or (field.nullable and value is None)
+    assert fitting
