@@ -22,8 +22,8 @@ turned into the source of one straight function when it is imported, as `datacla
                 ...
         return Release(prefixes[db] + v_key, v_owner, v_version)
 
-A generic interpreter of the declarations took three times as long. `Command.binder_source` shows
-the source, and tracebacks show its lines. Errors are made by closures, outside the hot path.
+Nothing that a client sends gets into the source. `Command.binder_source` shows it, and tracebacks
+show its lines. Errors are made by closures, outside the hot path.
 """
 
 from __future__ import annotations
@@ -52,16 +52,18 @@ from resplock.resp.arguments import (
     least_size_given,
     words,
 )
-from resplock.resp.quoting import quote
+from resplock.resp.checks import (
+    VISIBLE,
+    Errors,
+    count_parser,
+    integer_parser,
+    known_integers,
+    raiser,
+)
 from resplock.types import DB_PREFIXES
 
 if TYPE_CHECKING:
     from resplock.resp.command import Command
-
-INTEGERS_CACHED_MAX = 1024
-"""How many numbers of one range are remembered; then the memory begins anew."""
-INTEGER_DIGITS_MAX = 19
-"""The digits of 2^63 - 1."""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -78,16 +80,6 @@ class Call(msgspec.Struct, frozen=True):
 
 Bound: TypeAlias = Operation | Query | Call
 Binder: TypeAlias = Callable[[list[bytes], int], Bound]
-
-
-def parse_integer(raw: bytes) -> int | None:
-    """A plain decimal number as Redis takes it (string2ll), or None. At most 19 digits."""
-    digits = raw[1:] if raw.startswith(b"-") else raw
-    if not digits.isdigit() or len(digits) > INTEGER_DIGITS_MAX:
-        return None
-    if digits.startswith(b"0") and len(raw) > 1:
-        return None
-    return int(raw)
 
 
 def default_of(builds: type[Any], argument: Argument) -> object:
@@ -129,7 +121,7 @@ class _Writer:
         self.known_at: int | None = len(command.words)
         self.bits = 0
         self.loops = 0
-        self.errors = _Errors(command.name)
+        self.errors = Errors(command.name)
         self.names: dict[str, Any] = {
             "wrong_arity": command.wrong_arity,
             "prefixes": DB_PREFIXES,
@@ -306,9 +298,9 @@ class _Writer:
         """One word into one variable."""
         target = argument.target
         if isinstance(argument, Integer):
-            parse = self.bound(f"parse_{target}", _integer_parser(argument, self.errors))
+            parse = self.bound(f"parse_{target}", integer_parser(argument, self.errors))
             if argument.cached:
-                known = self.bound(f"known_{target}", _cache_of(argument))
+                known = self.bound(f"known_{target}", known_integers(argument))
                 self.line(f"{variable} = {known}.get({source})")
                 with self.indented(f"if {variable} is None:"):
                     self.line(f"{variable} = {parse}({source})")
@@ -332,8 +324,8 @@ class _Writer:
             with self.indented(f"if {wrong}:"):
                 self.line(f"raise {bad}({variable})")
         if argument.printable:
-            visible = self.bound("visible", _VISIBLE)
-            unprintable = self.bound(f"unprintable_{target}", _raiser(argument.printable))
+            visible = self.bound("visible", VISIBLE)
+            unprintable = self.bound(f"unprintable_{target}", raiser(argument.printable))
             with self.indented(f"if {variable}.translate(None, {visible}):"):
                 self.line(f"raise {unprintable}()")
 
@@ -412,7 +404,7 @@ class _Writer:
         parts = argument.parts or (argument,)
         target, width = argument.target, len(parts)
         items = f"items_{target}"
-        parse = self.bound(f"count_{target}", _count_parser(argument, self.errors))
+        parse = self.bound(f"count_{target}", count_parser(argument, self.errors))
         self.line(f"number = {parse}(argv[at])")
         self.line("at += 1")
         self.line(f"end = at + number * {width}" if width > 1 else "end = at + number")
@@ -534,113 +526,3 @@ def _takes_the_rest(positional: list[Argument]) -> bool:
     if isinstance(final, OneOf):
         return not final.of_words and not all(part.token for part in final.arguments)
     return final.multiple
-
-
-# --- numbers -------------------------------------------------------------------------------------
-
-_caches: dict[tuple[int, int], dict[bytes, int]] = {}
-
-
-def _cache_of(argument: Integer) -> dict[bytes, int]:
-    """The numbers of its range that were met, by their words.
-
-    One for each range, so that the TTLs of all commands share it: a lookup is faster than reading
-    digits, and a million holds with the same TTL share one int.
-    """
-    return _caches.setdefault((argument.least, argument.most), {})
-
-
-def _integer_parser(argument: Integer, errors: _Errors) -> Callable[[bytes], int]:
-    least, most = argument.least, argument.most
-    cache = _cache_of(argument) if argument.cached else None
-
-    def parse(raw: bytes) -> int:
-        if raw.isdigit() and len(raw) < INTEGER_DIGITS_MAX and raw[0] != 48:
-            number: int | None = int(raw)  # nearly always: saves a call
-        else:
-            number = parse_integer(raw)
-        if number is None or not least <= number <= most:
-            raise errors.bad_integer(argument, raw, number)
-        if cache is not None:
-            if len(cache) >= INTEGERS_CACHED_MAX:
-                cache.clear()
-            cache[raw] = number
-        return number
-
-    return parse
-
-
-def _count_parser(argument: Argument, errors: _Errors) -> Callable[[bytes], int]:
-    count = argument.counted
-    assert count is not None
-    label = f"{argument.token} {count.name}".strip()
-    as_integer = Integer(name=label, least=count.least, most=count.most)
-    return _integer_parser(as_integer, errors)
-
-
-# --- errors --------------------------------------------------------------------------------------
-
-_VISIBLE = bytes(range(0x21, 0x7F))
-"""What a client's name may be made of."""
-
-_Raiser = Callable[..., CommandError]
-
-
-def _raiser(text: str) -> _Raiser:
-    return lambda: CommandError(text)
-
-
-class _Errors:
-    """Makes the functions that make a command's errors. Each text names the argument."""
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-
-    def make(self, text: str) -> CommandError:
-        return CommandError(f"{self.command}: {text}")
-
-    def bad_integer(self, argument: Integer, raw: bytes, number: int | None) -> CommandError:
-        wording = argument.wording
-        if wording is not None:
-            if number is None:
-                return CommandError(wording.not_integer)
-            return CommandError(wording.out_of_range, wording.out_of_range_code)
-        return self.make(f"{argument.label} must be {argument.expects}, got {quote(raw)}")
-
-    def bad_length(self, argument: Text) -> _Raiser:
-        must = f"{argument.label} must be {argument.expects}"
-        return lambda raw: self.make(f"{must}, got {len(raw)}")
-
-    def bad_choice(self, argument: OneOf) -> _Raiser:
-        must = f"{argument.token or argument.name} must be {argument.expects}"
-        return lambda raw: self.make(f"{must}, got {quote(raw)}")
-
-    def missing(self, argument: Argument, label: str = "") -> _Raiser:
-        text = f"{label or argument.label} must be followed by {argument.expects}"
-        return lambda: self.make(text)
-
-    def short(self, argument: Argument, width: int) -> _Raiser:
-        def error(number: int, left: int) -> CommandError:
-            needs = f"{argument.label} {number} must be followed by {number * width} arguments"
-            return self.make(f"{needs}, got {max(left, 0)}")
-
-        return error
-
-    def repeated(self, argument: Block) -> _Raiser:
-        text = f"{argument.label} has the same {argument.arguments[0].name} twice"
-        return lambda: self.make(text)
-
-    def unknown(self, labels: list[str]) -> _Raiser:
-        if not labels:
-            return lambda raw: self.make(f"unknown argument {quote(raw)}")
-        allowed = words(*labels)
-        return lambda raw: self.make(f"unknown argument {quote(raw)}, allowed: {allowed}")
-
-    def twice(self, label: str, labels: list[str]) -> _Raiser:
-        text = f"{label} is given twice"
-        if len(labels) > 1:
-            text += f"; {words(*labels, joint='and')} are allowed once each"
-        return lambda: self.make(text)
-
-    def later(self, label: str) -> _Raiser:
-        return lambda: self.make(f"{label} is not available in this version")

@@ -6,8 +6,8 @@ the bytes that clients do send.
 
 Invariants:
 
-- However the bytes are cut into `feed` calls, the commands and the error are the same. So each
-  decision falls at the first byte that settles it and never depends on what else has arrived.
+- However the bytes are cut into `feed` calls, the commands and the error are the same. So the byte
+  at which each decision falls is a matter of the stream alone, not of what else has arrived.
 - No byte is scanned twice on behalf of a command that is still incomplete: `_need` says how many
   bytes must be there before looking again is of use.
 - What is kept is at most one incomplete command plus what was fed and not yet taken.

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from resplock import limits
 from resplock import operations as ops
 from resplock.errors import CommandError
-from resplock.resp import binding
+from resplock.resp import checks
 from resplock.resp.arguments import Argument, Block, Count, Integer, Key, OneOf, PureToken, Text
-from resplock.resp.binding import Bound, Call, parse_integer
+from resplock.resp.binding import Bound, Call
+from resplock.resp.checks import parse_integer
 from resplock.resp.commands import COMMANDS, Command, Group, find
 from resplock.types import LockName, lock_name
 
@@ -534,11 +535,11 @@ def test_ttls(ttl: int) -> None:
 
 
 def test_the_numbers_remembered_are_bounded() -> None:
-    for ttl in range(3 * binding.INTEGERS_CACHED_MAX):
+    for ttl in range(3 * checks.INTEGERS_CACHED_MAX):
         assert bind(f"LOCK.ACQUIRE k o TTL {ttl}").ttl_ms == ttl
-    assert all(len(known) <= binding.INTEGERS_CACHED_MAX for known in binding._caches.values())
+    assert all(len(known) <= checks.INTEGERS_CACHED_MAX for known in checks._caches.values())
     assert "got '99999999999'" in error_of("LOCK.ACQUIRE k o TTL 99999999999")
-    assert not any(b"99999999999" in known for known in binding._caches.values())
+    assert not any(b"99999999999" in known for known in checks._caches.values())
 
 
 def test_options_may_stand_in_any_order() -> None:

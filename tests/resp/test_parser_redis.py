@@ -93,20 +93,24 @@ def check_reply(command: list[bytes], reply: object) -> None:
         assert reply == command[1]
     elif name == b"EVAL" and command[1:3] == [ARGV, b"0"]:
         assert reply == command[3:]
-    else:
+    elif name != b"EVAL":  # a mutated script may reply anything
         assert isinstance(reply, hiredis.ReplyError)
 
 
 def check(redis: Redis, data: bytes) -> None:
     """Compare commands and error. Redis may be ahead of us only where we are stricter."""
-    commands, error = parse([data])
+    parser = Parser()
+    commands, error = parse([data], parser)
     replies, their_error = framing(redis.answer(data))
     assert len(replies) >= len(commands)
     for command, reply in zip(commands, replies, strict=False):
         check_reply(command, reply)
     if error is None:
-        assert len(replies) == len(commands)
-        assert their_error is None
+        # Redis takes CR and any other byte for the end of a header; ours waits, for some bytes more.
+        waiting = data[len(data) - parser.buffered :]
+        if not re.match(rb"(?s)\*.*\r[^\n]", waiting):
+            assert len(replies) == len(commands)
+            assert their_error is None
     elif not stricter(data, error):
         assert len(replies) == len(commands)
         assert their_error == error
@@ -116,10 +120,10 @@ def stricter(data: bytes, error: str) -> bool:
     """Whether this is an error that Redis may not have, or not yet, or words otherwise."""
     if "CRLF" in error or "NUL" in error or "HTTP" in error or "TLS" in error or "too big" in error:
         return True
-    if (
-        "expected '$'" in error
-    ):  # Redis looks once a CR has come; CR and LF become blanks in its text
-        return "\\x" in error or b"\r" not in data[data.rfind(b"*") :].partition(b"\r\n")[2]
+    if "expected '$'" in error:
+        # Redis looks at this byte once a CR has come, and writes CR and LF as blanks.
+        begun = data[data.rfind(b"*") :].partition(b"\r\n")[2]
+        return "\\x" in error or b"\r" not in begun or b"\0" in begun
     # It takes CR and any other byte for the end of a header, and stops looking at a NUL byte.
     return re.search(rb"\r[^\n]|\0", data) is not None or re.search(rb"\d{4}", data) is not None
 
