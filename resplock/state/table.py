@@ -125,12 +125,8 @@ class LockTable:
     # --- operations ------------------------------------------------------------------------------
 
     def _acquire(self, operation: Acquire, index: int) -> Outcome:
-        """An ACQUIRE. The same REQUEST id gets the same answer and has no second effect."""
         if operation.request:
             return self._acquire_once(operation, index)
-        return self._try(operation, index)
-
-    def _try(self, operation: Acquire, index: int) -> Outcome:
         name = operation.name
         slot = self.locks.writable(name)
         lock = slot.get(name)
@@ -144,10 +140,11 @@ class LockTable:
         return self._extend(slot, lock, hold, operation)
 
     def _acquire_once(self, operation: Acquire, index: int) -> Outcome:
+        """The same REQUEST id gets the same answer, and has no second effect."""
         name, owner, request = operation.name, operation.owner, operation.request
         earlier = self.requests.get(owner, request)
         if earlier is None:
-            outcome = self._try(operation, index)
+            outcome = self._acquire(replace(operation, request=b""), index)
             self.requests.remember(
                 owner, request, name, outcome, index=index, stamp_ms=self.clock_ms
             )

@@ -172,7 +172,11 @@ def extension_shortens_the_ttl(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def request_ids_are_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(LockTable, "_acquire_once", LockTable._try)
+    patch.setattr(
+        LockTable,
+        "_acquire_once",
+        lambda self, op, index: self._acquire(msgspec.structs.replace(op, request=b""), index),
+    )
 
 
 @plant
