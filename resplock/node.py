@@ -70,6 +70,9 @@ class Client(Protocol):
     def deliver(self, results: Sequence[Result]) -> None:
         """Take the answers to the oldest outstanding commands."""
 
+    def abort(self) -> None:
+        """It cannot be answered: end it."""
+
 
 class NodeSettings(msgspec.Struct, frozen=True):
     """What the node itself is set to. None of it changes what `apply` does."""
@@ -176,11 +179,12 @@ class Node:
         self._next_tick_ms: int | None = None
         self._leaderless_since_ms: int | None = None
         # submitted and not proposed yet
-        self._gathered: list[Run] = []
+        self.gathering = Run()
+        """What `submit` adds to. The runtime may add to it by itself: see Engine.submit."""
         # proposed and not applied yet, in log order
         self._runs: deque[Run] = deque()
         self._clock_entries = 0
-        self._offset_proposed = False
+        self._offset_under_way = False
         # reads: asked; waiting for their ReadIndex; waiting for an overdue hold to be ended
         self._asked: list[tuple[Client, Query]] = []
         self._reads: dict[int, list[tuple[Client, Query]]] = {}
@@ -195,16 +199,7 @@ class Node:
 
         They stay together: at most limits.PIPELINE_DEPTH_MAX of them.
         """
-        gathered = self._gathered
-        if not gathered or (
-            len(gathered[-1].operations) + len(operations) > limits.RUN_COMMANDS_MAX
-        ):
-            if len(gathered) * limits.RUN_COMMANDS_MAX >= limits.PROPOSALS_QUEUED_MAX:
-                refusal = Busy("too many commands wait to be proposed")
-                self._answers.append((client, [refusal] * len(operations)))
-                return
-            gathered.append(Run())
-        gathered[-1].add(client, operations)
+        self.gathering.add(client, operations)
 
     def ask(self, client: Client, query: Query) -> None:
         """Queue a query for this turn's read."""
@@ -236,14 +231,14 @@ class Node:
         self._now_ms = now_ms
         self._watch_leadership(now_ms)
         if not self.core.is_leader:
+            self._bound_what_waits()
             return
         stamp_ms = self.core.clock_ms = self._clock.read(now_ms)
         self._watch_unix_offset(stamp_ms, unix_ms)
         self._start_reads()
-        if self._gathered:
-            gathered, self._gathered = self._gathered, []
-            for run in gathered:
-                self._propose(run, stamp_ms)
+        if self.gathering.clients:
+            run, self.gathering = self.gathering, Run()
+            self._propose(run, stamp_ms)
         elif not self._clock_entries and self._clock_is_due(stamp_ms):
             if self.core.propose_clock(stamp_ms) is not None:
                 self._clock_entries += 1
@@ -263,8 +258,8 @@ class Node:
         self.core.advance()
         for read in ready.reads:
             self._finish_reads(read)
-        for context in ready.reads_lost:
-            self._asked.extend(self._reads.pop(context, ()))
+        for context in reversed(ready.reads_lost):
+            self._asked[:0] = self._reads.pop(context, ())
 
     def take_answers(self) -> list[tuple[Client | None, Sequence[Result]]]:
         """The answers since the last call, in order. A client of None is nobody: skip it."""
@@ -274,7 +269,7 @@ class Node:
     @property
     def busy(self) -> bool:
         """Whether commands or reads wait for the next turn."""
-        return bool(self._gathered or self._asked)
+        return bool(self.gathering.clients or self._asked)
 
     # --- snapshots -------------------------------------------------------------------------------
 
@@ -316,18 +311,23 @@ class Node:
             self._lose_leadership()
         if leading:
             self._clock.start(leading, core.clock_ms, now_ms)
-            self._offset_proposed = False
 
     def _lose_leadership(self) -> None:
         """What was proposed may or may not be committed by the next leader: its fate is unknown."""
         self._clock.stop()
         self._clock_entries = 0
+        self._offset_under_way = False
         for run in self._runs:
             self._answers.extend(run.refuse(InDoubt()))
         self._runs.clear()
-        for client, waiting in self._deferred.items():
-            self._asked.extend((client, query) for query, _ in waiting)
+        again = [
+            (client, query) for client, waiting in self._deferred.items() for query, _ in waiting
+        ]
+        for asked in self._reads.values():
+            again += asked
+        self._asked[:0] = again
         self._deferred.clear()
+        self._reads.clear()
 
     def _give_up_without_leader(self, now_ms: int) -> None:
         """Hold commands for up to two election timeouts; then say that there is no leader."""
@@ -338,18 +338,17 @@ class Node:
             self._leaderless_since_ms = now_ms
         if now_ms - self._leaderless_since_ms < 2 * self.settings.election_timeout_ms:
             return
-        for run in self._gathered:
-            self._answers.extend(run.refuse(NoLeader()))
+        self._answers.extend(self.gathering.refuse(NoLeader()))
         self._answers.extend((client, [NoLeader()]) for client, _ in self._asked)
-        self._gathered, self._asked = [], []
+        self.gathering, self._asked = Run(), []
 
     def _watch_unix_offset(self, stamp_ms: int, unix_ms: int) -> None:
         """Renew the logged offset to unix time when it is off, once at a time."""
         offset_ms = unix_ms - stamp_ms
         if abs(offset_ms - self.table.unix_offset_ms) <= limits.UNIX_OFFSET_DRIFT_MS:
-            self._offset_proposed = False
-        elif not self._offset_proposed:
-            self._offset_proposed = True
+            return
+        if not self._offset_under_way:
+            self._offset_under_way = True
             self.submit(None, [SetUnixOffset(offset_ms)])
 
     def _clock_is_due(self, stamp_ms: int) -> bool:
@@ -361,15 +360,24 @@ class Node:
 
     # --- proposing and applying ------------------------------------------------------------------
 
+    def _bound_what_waits(self) -> None:
+        """Without a leader, refuse what is gathered once it is too much."""
+        if len(self.gathering.operations) > limits.PROPOSALS_QUEUED_MAX:
+            refused, self.gathering = self.gathering, Run()
+            self._answers.extend(refused.refuse(Busy("too many commands wait to be proposed")))
+
     def _propose(self, run: Run, stamp_ms: StampMs) -> None:
         payload = encode_run(run.operations)
-        if len(payload) > limits.RUN_BYTES_MAX and len(run.clients) > 1:
+        if len(run.clients) > 1 and (
+            len(run.operations) > limits.RUN_COMMANDS_MAX or len(payload) > limits.RUN_BYTES_MAX
+        ):
             for half in run.halves():
                 self._propose(half, stamp_ms)
             return
         entry = self.core.propose(payload, len(run.operations), stamp_ms)
         if entry is None:
             self._answers.extend(run.refuse(Busy("too much waits to be committed")))
+            self._end_of(run)
             return
         run.term, run.first = entry.term, entry.first
         self._runs.append(run)
@@ -390,6 +398,8 @@ class Node:
                 self.table.apply(entry.first, entry.stamp_ms, ())
             case EntryKind.NOOP:
                 self.table.apply(entry.first, entry.stamp_ms, ())
+        if self._deferred:
+            self._finish_deferred()
 
     def _apply_run(self, entry: Entry) -> None:
         runs = self._runs
@@ -400,8 +410,13 @@ class Node:
         assert run.term == entry.term, "a run survived the loss of its leadership"
         outcomes = self.table.apply(entry.first, entry.stamp_ms, run.operations)
         self._answers.extend(run.answers(outcomes))
-        if self._deferred:
-            self._finish_deferred()
+        self._end_of(run)
+
+    def _end_of(self, run: Run) -> None:
+        """A run was applied or refused: an offset in it is no longer under way."""
+        if self._offset_under_way:
+            if any(isinstance(operation, SetUnixOffset) for operation in run.operations):
+                self._offset_under_way = False
 
     # --- reads -----------------------------------------------------------------------------------
 

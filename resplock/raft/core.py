@@ -148,14 +148,12 @@ class RaftCore(Replica):
             return
         if message.term > self.term + TERM_JUMP_MAX:
             return
-        if isinstance(message, PreVoteRequest):  # the one that changes no term
-            elections.on_pre_vote_request(self, message)
+        if message.term == self.term or isinstance(message, PreVoteRequest):
+            self._handle(message)  # a pre-vote is about a term that has not begun
         elif message.term > self.term:
             self._step_later_term(message)
-        elif message.term < self.term:
-            self._step_earlier_term(message)
         else:
-            self._step_same_term(message)
+            self._step_earlier_term(message)
 
     def _step_later_term(self, message: Message) -> None:
         """Go to the sender's term (Raft paper, 5.1), but not for a candidate who only disturbs."""
@@ -163,7 +161,7 @@ class RaftCore(Replica):
             if elections.hears_leader(self) and not message.transfer:
                 return
         self.become_follower(Term(message.term), None)
-        self._step_same_term(message)
+        self._handle(message)
 
     def _step_earlier_term(self, message: Message) -> None:
         """Refuse, with the later term, so that the sender comes to it: it may be stuck without."""
@@ -182,7 +180,7 @@ class RaftCore(Replica):
             case _:
                 assert_never(message)
 
-    def _step_same_term(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         match message:
             case AppendReply():
                 replication.on_append_reply(self, message)
@@ -297,15 +295,15 @@ class RaftCore(Replica):
         applied = Index(committed[-1].last) if committed else log.applied_index
         send_now, send_after_persist = self._take_messages(hard_state)
         self.outstanding = Ready(
-            send_now,
-            self.installed,
-            hard_state,
-            self.persisting,
-            send_after_persist,
-            committed,
-            self.reads.take_answered(applied),
-            self.reads.take_lost(),
-            tuple(self.snapshots_wanted),
+            send_now=send_now,
+            installed=self.installed,
+            hard_state=hard_state,
+            entries=self.persisting,
+            send_after_persist=send_after_persist,
+            committed=committed,
+            reads=self.reads.take_answered(applied),
+            reads_lost=self.reads.take_lost(),
+            snapshots_wanted=tuple(self.snapshots_wanted),
         )
         self.installed = None
         self.snapshots_wanted.clear()

@@ -130,13 +130,13 @@ def _reject(replica: Replica, message: AppendRequest) -> None:
         conflict_index = Index(older + 1)
     replica.send(
         AppendReply(
-            replica.term,
-            replica.id,
-            message.from_id,
-            False,
-            0,
-            prev_index,
-            conflict_index,
-            conflict_term,
+            term=replica.term,
+            from_id=replica.id,
+            to_id=message.from_id,
+            accepted=False,
+            match_index=0,
+            prev_index=prev_index,
+            conflict_index=conflict_index,
+            conflict_term=conflict_term,
         )
     )

@@ -46,7 +46,7 @@ class Membership:
             if id in ids(configuration.voters):
                 return True
             if index <= commit_index:
-                return False
+                break
         return False
 
     def put(self, index: Index, configuration: Configuration) -> None:

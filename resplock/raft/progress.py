@@ -78,6 +78,7 @@ class Progress:
         "match_index",
         "next_index",
         "probe_sent",
+        "seen_match_index",
         "state",
         "unanswered",
         "window",
@@ -87,6 +88,8 @@ class Progress:
         self.id = id
         self.match_index = Index(0)
         """Its log is durable and agrees with the leader's up to here."""
+        self.seen_match_index = Index(0)
+        """`match_index` when it last answered a heartbeat."""
         self.next_index = next_index
         """The first index of the next entry to send."""
         self.state = PeerState.PROBE
@@ -111,13 +114,28 @@ class Progress:
             case PeerState.SNAPSHOT:
                 return True
 
+    def has_to_send(self, last_index: Index) -> bool:
+        """Whether there are entries for it, or, without any, its log's agreement is to be found."""
+        if self.next_index <= last_index:
+            return True
+        return self.state is PeerState.PROBE and self.match_index + 1 < self.next_index
+
     def heard(self, now: int) -> None:
         """A message of the leader's term came from it."""
         self.last_active = now
         self.unanswered = 0
 
+    def answered_heartbeat(self) -> bool:
+        """It answered a heartbeat. Whether the pipeline has not moved since it last did.
+
+        Then something was probably lost. While the pipeline moves, it needs no help.
+        """
+        has_moved = self.match_index != self.seen_match_index
+        self.seen_match_index = self.match_index
+        return not has_moved and self.match_index + 1 < self.next_index
+
     def sent(self, last: Index, size: int) -> None:
-        """An AppendRequest with entries from `next_index` up to `last` was sent."""
+        """An AppendRequest from `next_index` up to `last` was sent: a probe may have no entries."""
         assert not self.is_paused
         if self.state is PeerState.PROBE:
             self.probe_sent = True

@@ -9,7 +9,6 @@ from resplock.limits import RUN_COMMANDS_MAX
 from resplock.raft import replication
 from resplock.raft.configurations import Refusal, new_voter, refusal_of_change
 from resplock.raft.entries import Configuration, Entry, EntryKind, clock, config
-from resplock.raft.progress import PeerState
 from resplock.raft.replica import Replica
 from resplock.raft.roles import Role
 from resplock.types import Index, StampMs
@@ -70,7 +69,7 @@ def _refusal(replica: Replica, configuration: Configuration) -> Refusal | None:
 def _refusal_of_new_voter(replica: Replica, configuration: Configuration) -> Refusal | None:
     """A new voter must have caught up, so that commits go on without a pause (thesis 4.2.1).
 
-    That means here: its log is fed without gaps, and holds an entry of this term and the
+    That means here: it is there, and its log agrees with this leader's up to this term and to the
     configuration that made it a learner. Without any configuration it would not vote.
     """
     id = new_voter(replica.membership.configuration, configuration)
@@ -79,7 +78,7 @@ def _refusal_of_new_voter(replica: Replica, configuration: Configuration) -> Ref
     progress = replica.progress.get(id)
     if (
         progress is None
-        or progress.state is not PeerState.REPLICATE
+        or not replication.is_active(replica, progress)
         or progress.match_index < max(replica.term_start, replica.membership.index)
     ):
         return Refusal.NOT_CAUGHT_UP

@@ -38,6 +38,7 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
     send_now: tuple[Message, ...] = ()
     """From a leader whose term is durable: appends and heartbeats."""
     installed: SnapshotMeta | None = None
+    """From `RaftCore.restore`. A newer one may be given to it before this one is taken up."""
     hard_state: HardState | None = None
     """None when it did not change."""
     entries: tuple[Entry, ...] = ()

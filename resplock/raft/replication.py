@@ -82,6 +82,13 @@ def flush(replica: Replica) -> None:
             _send_appends(replica, progress)
 
 
+def feed(replica: Replica, progress: Progress) -> None:
+    """Something changed for this follower: let the next Ready look at it if there is a reason."""
+    if replica.role is Role.LEADER and not progress.is_paused:
+        if progress.has_to_send(replica.log.last_index):
+            replica.appends_due = True
+
+
 def _send_heartbeats(replica: Replica) -> None:
     if not replica.progress:
         return
@@ -91,28 +98,30 @@ def _send_heartbeats(replica: Replica) -> None:
     for id in replica.progress:
         replica.send_now(
             Heartbeat(
-                replica.term,
-                replica.id,
-                id,
-                commit_index,
-                commit_term,
-                replica.clock_ms,
-                replica.reads.round,
+                term=replica.term,
+                from_id=replica.id,
+                to_id=id,
+                commit_index=commit_index,
+                commit_term=commit_term,
+                clock_ms=replica.clock_ms,
+                round=replica.reads.round,
             )
         )
 
 
 def _send_appends(replica: Replica, progress: Progress) -> None:
-    """Send entries until there are no more, or the follower must answer first."""
+    """Send until there is nothing more, or the follower must answer first."""
     log = replica.log
-    while progress.next_index <= log.last_index and not progress.is_paused:
-        prev_term = log.term_at(Index(progress.next_index - 1))
+    while not progress.is_paused and progress.has_to_send(log.last_index):
+        prev_index = Index(progress.next_index - 1)
+        prev_term = log.term_at(prev_index)
         entries = log.entries_from(progress.next_index, replica.config.append_bytes_max)
         if prev_term is None or entries is None:
             _want_snapshot(replica, progress)
             return
         _send_append(replica, progress, prev_term, entries)
-        progress.sent(Index(entries[-1].last), sum(map(entry_bytes, entries)))
+        last = Index(entries[-1].last) if entries else prev_index
+        progress.sent(last, sum(map(entry_bytes, entries)))
 
 
 def _send_append(
@@ -120,14 +129,14 @@ def _send_append(
 ) -> None:
     replica.send_now(
         AppendRequest(
-            replica.term,
-            replica.id,
-            progress.id,
-            progress.next_index - 1,
-            prev_term,
-            replica.log.commit_index,
-            replica.clock_ms,
-            entries,
+            term=replica.term,
+            from_id=replica.id,
+            to_id=progress.id,
+            prev_index=progress.next_index - 1,
+            prev_term=prev_term,
+            commit_index=replica.log.commit_index,
+            clock_ms=replica.clock_ms,
+            entries=entries,
         )
     )
 
@@ -180,9 +189,9 @@ def _make_up_for_loss(replica: Replica, progress: Progress) -> None:
     match progress.state:
         case PeerState.PROBE:
             progress.probe_sent = False
-            replica.appends_due = True
+            feed(replica, progress)
         case PeerState.REPLICATE:
-            if progress.match_index + 1 < progress.next_index:
+            if progress.answered_heartbeat():
                 _ask_where(replica, progress)
         case PeerState.SNAPSHOT:
             pass
@@ -193,7 +202,7 @@ def _ask_where(replica: Replica, progress: Progress) -> None:
     prev_term = replica.log.term_at(Index(progress.next_index - 1))
     if prev_term is None:
         progress.probe_from(Index(progress.match_index + 1))
-        replica.appends_due = True
+        feed(replica, progress)
     else:
         _send_append(replica, progress, prev_term, ())
 
@@ -206,8 +215,7 @@ def _on_match(replica: Replica, progress: Progress, match_index: Index) -> None:
         if progress.state is PeerState.SNAPSHOT and match_index + 1 >= replica.log.first_index:
             progress.probe_from(Index(match_index + 1))
         advance_commit(replica)
-    if replica.role is Role.LEADER:
-        replica.appends_due = True
+    feed(replica, progress)
 
 
 def _may_be_end(replica: Replica, index: Index) -> bool:
@@ -232,7 +240,7 @@ def _on_conflict(replica: Replica, progress: Progress, message: AppendReply) -> 
             progress.probe_from(_backed_up(replica, progress, message))
         case PeerState.SNAPSHOT:
             return
-    replica.appends_due = True
+    feed(replica, progress)
 
 
 def _backed_up(replica: Replica, progress: Progress, message: AppendReply) -> Index:
@@ -259,7 +267,7 @@ def lost_link(replica: Replica, id: NodeId) -> None:
     progress = replica.progress.get(id)
     if progress is not None and progress.state is PeerState.REPLICATE:
         progress.probe_from(Index(progress.match_index + 1))
-        replica.appends_due = True
+        feed(replica, progress)
 
 
 def peer_restarted(replica: Replica, id: NodeId) -> None:
@@ -267,7 +275,7 @@ def peer_restarted(replica: Replica, id: NodeId) -> None:
     progress = replica.progress.get(id)
     if progress is not None:
         progress.restarted(Index(replica.log.last_index + 1))
-        replica.appends_due = True
+        feed(replica, progress)
 
 
 # --- committing ----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ snapshot holds what is committed, so taking one from whoever led when it was tak
 
 from __future__ import annotations
 
+from resplock.raft import replication
 from resplock.raft.entries import SnapshotMeta
 from resplock.raft.messages import AppendReply
 from resplock.raft.progress import PeerState
@@ -69,7 +70,7 @@ def report(replica: Replica, id: NodeId, index: Index, ok: bool) -> None:
         return
     if ok:
         progress.probe_from(Index(index + 1))
-        replica.appends_due = True
+        replication.feed(replica, progress)
     else:
         progress.probe_from(Index(progress.match_index + 1))
         progress.pause()

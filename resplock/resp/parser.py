@@ -195,6 +195,25 @@ class Parser:
             self._more += data
             self._direct = False
 
+    def lone(self, data: bytes) -> list[bytes] | None:
+        """The arguments, if `data` is just one command in canonical encoding and nothing waits.
+
+        The usual case on a connection without pipelining, and half as long as `feed` and `commands`.
+        None says only that it was not found to be so: then `feed` the data.
+        """
+        if not self._direct or self._data:
+            return None
+        parts = data.split(CRLF)
+        if SPANS.get(parts[0]) != len(parts) - 1 or parts[-1]:
+            return None
+        arguments = parts[2::2]
+        try:
+            if list(map(length_header, map(len, arguments))) == parts[1:-1:2]:
+                return arguments
+        except IndexError:
+            pass  # an argument longer than the table
+        return None
+
     def commands(self, limit: int = PIPELINE_DEPTH_MAX) -> list[list[bytes]]:
         """The complete commands that were not given out, in order, at most `limit` (over 0).
 
@@ -206,15 +225,6 @@ class Parser:
         data = self._data
         if self._direct and len(data) <= WINDOW_BYTES:
             parts = data.split(CRLF)
-            if SPANS.get(parts[0]) == len(parts) - 1 and not parts[-1]:
-                # The usual case, one command: written out, it takes half as long.
-                arguments = parts[2::2]
-                try:
-                    if list(map(length_header, map(len, arguments))) == parts[1:-1:2]:
-                        self._data = b""
-                        return [arguments]
-                except IndexError:
-                    pass  # an argument longer than the table
             rest = take_canonical(parts, found, limit)
             if rest == 0:
                 self._data = b""

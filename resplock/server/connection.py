@@ -35,7 +35,7 @@ from resplock.node import Result
 from resplock.operations import Operation, Query
 from resplock.resp.commands import COMMANDS, Call, Command, Flag, Meets, find
 from resplock.resp.parser import Parser
-from resplock.resp.replies import ENCODERS, Failure, encode
+from resplock.resp.replies import ENCODERS, Failure, encode, encode_error
 
 if TYPE_CHECKING:
     from resplock.server.clients import Clients
@@ -51,8 +51,14 @@ PROPOSALS = {
 this buys: one lookup for each command on the hottest path; `find` takes care of every other spelling
 and command, which then goes alone."""
 
+_ENCODERS = {protocol: ENCODERS[protocol] | {CommandError: encode_error} for protocol in ENCODERS}
+"""How each result of the node becomes bytes; it may also be an error that a query met."""
+
 _READS_OUTSTANDING_MAX = 16
 """Each answer may have some 15 KB."""
+
+_LARGE_READ_BYTES = 32 * 1024
+"""What comes in smaller pieces is counted by the sweep of `Clients` alone."""
 
 
 class Skip(enum.Enum):
@@ -61,6 +67,10 @@ class Skip(enum.Enum):
     NO = 0
     NEXT = 1
     THIS = 2
+
+
+_PROPOSE, _NOT_SKIPPING = Meets.PROPOSE, Skip.NO
+"""Names that the hottest path finds with one look."""
 
 
 class _Muted(dict[type, Callable[[Any], bytes]]):
@@ -99,7 +109,7 @@ class Connection(asyncio.Protocol):
         self.created_ms = 0
         self.parser = Parser()
         self._transport: asyncio.Transport | None = None
-        self._encoders = ENCODERS[2]
+        self._encoders = _ENCODERS[2]
         self._muted = False
         self._skip = Skip.NO
         self._backlog: deque[list[bytes]] = deque()
@@ -127,10 +137,17 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def data_received(self, data: bytes) -> None:
+        if not (self._outstanding or self._more) and self._skip is _NOT_SKIPPING and self._writable:
+            argv = self.parser.lone(data)
+            if argv is not None and (bind := PROPOSALS.get(argv[0])) is not None:
+                self._propose(bind, argv)
+                return
         self.parser.feed(data)
         self._take()
         if self._more:
             self._regulate()
+        if len(data) > _LARGE_READ_BYTES:
+            self._clients.charge(len(data))
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has sent is still answered, then the end."""
@@ -154,6 +171,23 @@ class Connection(asyncio.Protocol):
         self._resume()
 
     # --- commands in -----------------------------------------------------------------------------
+
+    def _propose(self, bind: Callable[[list[bytes], int], Operation], argv: list[bytes]) -> None:
+        """Propose a lone command: what `_run` does, without what only a pipeline needs.
+
+        With `Parser.lone` it takes a quarter off the cost of a command that comes alone.
+        """
+        self.commands_run += 1
+        self._last = argv[0]
+        try:
+            operation = bind(argv, self.db)
+        except CommandError as error:
+            self.reply(Failure(error.code, error.text))
+            self._send()
+            return
+        self._outstanding = 1
+        self._outstanding_meets = _PROPOSE
+        self._engine.submit(self, (operation,))
 
     def _take(self) -> None:
         """Run what is parsed, as far as the pipeline's depth allows."""
@@ -187,8 +221,10 @@ class Connection(asyncio.Protocol):
 
     def _run(self, commands: Sequence[list[bytes]]) -> None:
         """Run commands up to the first that has to wait; the rest becomes the backlog."""
-        operations: list[Operation] = []
         flows = self._may_propose()
+        if flows and self._propose_all(commands):
+            return
+        operations: list[Operation] = []
         done = 0
         for argv in commands:
             try:
@@ -210,11 +246,26 @@ class Connection(asyncio.Protocol):
         if operations:
             self._last = commands[done - 1][0]
             self._submit(operations)
-        self.commands_run += done
-        if self.commands_run >= self._yield_at:
-            self._yield()
+        self._count(done)
         if done < len(commands) and not self._closing:
             self._backlog.extend(commands[done:])
+
+    def _propose_all(self, commands: Sequence[list[bytes]]) -> bool:
+        """Propose a whole pipeline, if there is nothing in it but operations without an error."""
+        db = self.db
+        try:
+            operations = [PROPOSALS[argv[0]](argv, db) for argv in commands]
+        except (KeyError, CommandError):
+            return False
+        self._last = commands[-1][0]
+        self._submit(operations)
+        self._count(len(commands))
+        return True
+
+    def _count(self, commands: int) -> None:
+        self.commands_run += commands
+        if self.commands_run >= self._yield_at:
+            self._yield()
 
     def _submit(self, operations: list[Operation]) -> list[Operation]:
         """Propose what was bound so far, in one go; returns an empty list to go on with."""
@@ -275,9 +326,11 @@ class Connection(asyncio.Protocol):
     def deliver(self, results: Sequence[Result]) -> None:
         """Take the answers to the oldest outstanding commands, and go on with what waited."""
         encoders = self._encoders
-        self._out += [encoders[type(result)](result) for result in results]
         self._outstanding -= len(results)
-        self._send()
+        if self._out:
+            self._send()
+        if self._transport is not None:
+            self._transport.write(b"".join([encoders[type(result)](result) for result in results]))
         if self._more or self._ended:
             self._resume()
 
@@ -391,8 +444,7 @@ class Connection(asyncio.Protocol):
     def speak(self, protocol_version: int) -> None:
         """Answer in RESP2 or RESP3 from now on."""
         self.protocol_version = protocol_version
-        if self._encoders is not _MUTED:
-            self._encoders = ENCODERS[protocol_version]
+        self._choose_encoders()
 
     def set_replies(self, mode: str) -> None:
         """CLIENT REPLY ON, OFF or SKIP."""
@@ -402,22 +454,18 @@ class Connection(asyncio.Protocol):
 
     def _go_on_skipping(self) -> None:
         """A command begins while CLIENT REPLY SKIP is in force: mute it, or end the muting."""
-        if self._skip is Skip.NEXT:
-            self._skip = Skip.THIS
-            self._encoders = _MUTED
-        else:
-            self._skip = Skip.NO
-            self._choose_encoders()
+        self._skip = Skip.THIS if self._skip is Skip.NEXT else Skip.NO
+        self._choose_encoders()
 
     def _choose_encoders(self) -> None:
-        self._encoders = _MUTED if self._muted else ENCODERS[self.protocol_version]
+        muted = self._muted or self._skip is Skip.THIS
+        self._encoders = _MUTED if muted else _ENCODERS[self.protocol_version]
 
     def reset(self) -> None:
         """RESET: as if newly connected."""
         self.db = 0
         self.name = b""
         self.no_evict = self.no_touch = self._muted = False
-        self._skip = Skip.NO
         self.protocol_version = 2
         self._choose_encoders()
         self.authenticated = self.parser.authenticated = self._clients.open_to_all

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -45,9 +45,14 @@ class Engine:
 
     # --- what connections call -------------------------------------------------------------------
 
-    def submit(self, client: Client, operations: list[Operation]) -> None:
-        """Propose operations in this turn; their outcomes are delivered to the client."""
-        self.node.submit(client, operations)
+    def submit(self, client: Client, operations: Sequence[Operation]) -> None:
+        """Propose operations in this turn; their outcomes are delivered to the client.
+
+        As `Node.submit`, written out: this is once on the way of every lone command.
+        """
+        run = self.node.gathering
+        run.operations += operations
+        run.clients.append((client, len(operations)))
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
@@ -105,7 +110,11 @@ class Engine:
             raise
         for client, results in node.take_answers():
             if client is not None:
-                client.deliver(results)
+                try:
+                    client.deliver(results)
+                except Exception:  # noqa: BLE001 - a bug in one connection must not silence the others
+                    logger.exception("a client could not be answered")
+                    client.abort()
         if node.snapshot_due and not self.snapshots.running:
             self.snapshots.start()
         if node.busy:

@@ -125,7 +125,7 @@ def recover(
         in_log, in_file = _read_hard_states(rocks, vote_file)
         found = _newest_whole_snapshot(directory)
         fit = _fit(rocks, entries, found.meta)
-        if fit is _Fit.GAP or (fit is _Fit.SUPERSEDED and found.damage):
+        if fit is _Fit.GAP:
             raise _unusable(directory, entries, found)
         mark = _read_mark(mark_file, entries, accept_loss)
         lost = None

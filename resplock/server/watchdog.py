@@ -7,12 +7,13 @@ must not happen is that this process stays for ever, holding its port and its cl
 from __future__ import annotations
 
 import os
-import sys
 import threading
 
 from resplock.limits import STALL_FATAL_MS
 
 _CHECK_EVERY_S = 1.0
+_LAST_WORDS_S = 1.0
+_STANDARD_ERROR = 2
 EXIT_STALLED = 70
 
 
@@ -46,9 +47,19 @@ class Watchdog:
             silent = silent + 1 if self._beats == seen else 0
             seen = self._beats
             if silent * _CHECK_EVERY_S * 1000 >= STALL_FATAL_MS:
-                sys.stderr.write(
-                    f"resplock: the event loop has not turned for {silent} s (is the disk "
-                    "hanging?): ending the process\n"
-                )
-                sys.stderr.flush()
-                os._exit(EXIT_STALLED)
+                _end(round(silent * _CHECK_EVERY_S))
+
+
+def _end(silent_s: int) -> None:
+    """Say why, and end the process. What hangs may be standard error itself, if nobody reads it."""
+    words = (
+        f"resplock: the event loop has not turned for {silent_s} s (is the disk hanging?): "
+        "ending the process\n"
+    )
+    # Not sys.stderr: the loop may hang within it, and hold its lock.
+    speaker = threading.Thread(
+        target=os.write, args=(_STANDARD_ERROR, words.encode()), name="last words", daemon=True
+    )
+    speaker.start()
+    speaker.join(_LAST_WORDS_S)
+    os._exit(EXIT_STALLED)

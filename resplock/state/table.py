@@ -89,9 +89,7 @@ class LockTable:
 
     # --- what the node asks ----------------------------------------------------------------------
 
-    def apply(
-        self, first: int, stamp_ms: int, operations: Sequence[Operation]
-    ) -> list[Outcome]:
+    def apply(self, first: int, stamp_ms: int, operations: Sequence[Operation]) -> list[Outcome]:
         """Apply one entry: `operations[i]` has the log index `first + i`. One outcome for each.
 
         stamp_ms: the entry's replicated clock. An entry without operations only moves the clock.

@@ -53,7 +53,8 @@ class Server:
         self.disk = MemoryLog(configuration)
         self.saved: tuple[Entry, ...] = ()
         """The state in the newest durable snapshot: that of `disk.snapshot`."""
-        self.received: Snapshot | None = None
+        self.received: dict[int, Snapshot] = {}
+        """By index. One may come while another is being installed."""
         self.core: RaftCore | None = None
         """None while it is down."""
         self.open: Ready | None = None
@@ -144,7 +145,8 @@ class Cluster:
     def crash(self, id: str) -> None:
         """It loses all that was not synced. What it has sent flies on."""
         server = self.servers[NodeId(id)]
-        server.core = server.open = server.received = None
+        server.core = server.open = None
+        server.received.clear()
 
     def restart(self, id: str, voting_mark: tuple[Term, Index] = (Term(0), Index(0))) -> None:
         server = self.servers[NodeId(id)]
@@ -214,8 +216,7 @@ class Cluster:
 
     def _persist(self, server: Server, ready: Ready) -> None:
         if ready.installed is not None:
-            received = server.received
-            assert received is not None
+            received = server.received[ready.installed.index]
             assert received.meta == ready.installed
             server.saved = received.applied
             server.applied = list(received.applied)
@@ -260,7 +261,7 @@ class Cluster:
 
     def _receive_snapshot(self, server: Server, core: RaftCore, snapshot: Snapshot) -> None:
         if core.restore(snapshot.meta):
-            server.received = snapshot
+            server.received[snapshot.meta.index] = snapshot
         self._report(snapshot, True)
 
     def _report(self, snapshot: Snapshot, ok: bool) -> None:
@@ -294,10 +295,7 @@ class Cluster:
         """Nothing goes between these groups, nor between them and the rest."""
         side = {NodeId(id): number for number, group in enumerate(groups, 1) for id in group}
         self.cut = {
-            (a, b)
-            for a in self.servers
-            for b in self.servers
-            if side.get(a, 0) != side.get(b, 0)
+            (a, b) for a in self.servers for b in self.servers if side.get(a, 0) != side.get(b, 0)
         }
 
     def heal(self) -> None:
@@ -313,12 +311,16 @@ class Cluster:
             self.settle()
 
     def elect(self, id: str) -> RaftCore:
-        """Make it leader: the others have not heard one for long enough."""
+        """Make it leader: the others have not heard one for long enough.
+
+        The first attempt may do no more than bring it to a later term that others know of.
+        """
         for core in self.cores():
             if core.leader_id is not None and not core.is_leader:
                 core.election_elapsed = core.config.election_ticks
-        self.core(id).campaign()
-        self.settle()
+        for _ in range(2):
+            self.core(id).campaign()
+            self.settle()
         assert self.core(id).is_leader
         return self.core(id)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from resplock.raft.messages import Heartbeat, HeartbeatReply
-from resplock.raft.ready import ReadState
 from resplock.raft.reads import ReadQueue
+from resplock.raft.ready import ReadState
 from resplock.types import Index, NodeId
 from tests.raft.cluster import Cluster
 
@@ -40,8 +40,9 @@ def test_no_read_before_the_no_op_is_committed() -> None:
     cluster = Cluster(3)
     cluster.elect("n1")
     cluster.commit("n1")
-    cluster.loses = lambda message: not isinstance(message, Heartbeat | HeartbeatReply) and (
-        message.from_id == N2 and hasattr(message, "entries")
+    cluster.loses = lambda message: (
+        not isinstance(message, Heartbeat | HeartbeatReply)
+        and (message.from_id == N2 and hasattr(message, "entries"))
     )
     leader = cluster.elect("n2")
     assert leader.commit_index < leader.term_start

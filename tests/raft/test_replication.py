@@ -29,9 +29,7 @@ def with_logs(**logs: list[Entry]) -> Cluster:
     for id, log in logs.items():
         cluster.crash(id)
         cluster.disk(id).kept = list(log)
-        cluster.disk(id).hard_state = type(cluster.disk(id).hard_state)(
-            log[-1].term if log else 0
-        )
+        cluster.disk(id).hard_state = type(cluster.disk(id).hard_state)(log[-1].term if log else 0)
         cluster.restart(id)
     return cluster
 
@@ -120,7 +118,7 @@ def test_the_leader_counts_itself_only_for_what_its_own_disk_has() -> None:
     assert leader.commit_index == 2
 
     cluster.heal()
-    cluster.tick()
+    cluster.tick(count=2)
     cluster.propose("n1")
     cluster.begin("n1")
     for id in ("n2", "n3"):
@@ -382,16 +380,29 @@ def test_a_probe_is_one_message_until_it_is_answered() -> None:
     assert cluster.core("n3").last_index == leader.last_index
 
 
-def test_a_lost_append_is_found_out_by_the_next_heartbeat() -> None:
-    """Even when nothing more is proposed: section 5.3, the leader retries indefinitely."""
+def test_a_lost_append_is_found_out_by_heartbeats() -> None:
+    """By two that find the pipeline in the same place: the leader retries for ever (section 5.3)."""
     cluster = Cluster(3)
     leader = cluster.elect("n1")
     cluster.loses = lambda message: isinstance(message, AppendRequest) and message.to_id == N3
     for _ in range(3):
         cluster.commit("n1")
     cluster.loses = lambda _: False
-    cluster.tick(count=2)
+    cluster.tick(count=3)
     assert cluster.core("n3").last_index == leader.last_index == leader.progress[N3].match_index
+
+
+def test_a_pipeline_that_moves_is_not_asked_where_it_is() -> None:
+    """Reads bring a heartbeat in every turn; they must not double the messages under load."""
+    cluster = Cluster(3)
+    leader = cluster.elect("n1")
+    sent = len(cluster.of_kind(AppendRequest, "n1", "n2"))
+    for _ in range(10):
+        cluster.read("n1")
+        cluster.propose("n1")
+        cluster.settle()
+    assert leader.commit_index == 11
+    assert len(cluster.of_kind(AppendRequest, "n1", "n2")) == sent + 10
 
 
 def test_a_lost_acknowledgement_is_made_up_for_by_the_next_heartbeat() -> None:

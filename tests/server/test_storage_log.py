@@ -297,7 +297,10 @@ class TestInstallation:
             assert all_entries(again) == []
             assert again.snapshot == meta_at(100, term=5)
             assert again.last_index == 100
+            again.save(None, singles(101, 102, 5))
             again.close()
+            with opened(tmp_path / "crashed") as once_more:
+                assert all_entries(once_more) == singles(101, 102, 5)
 
     def test_inside_an_entry_of_another_history_conflicts(self, path: Path, tmp_path: Path) -> None:
         with opened(path) as log:
