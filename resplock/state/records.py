@@ -85,7 +85,7 @@ class Remembered(msgspec.Struct, frozen=True, gc=False, array_like=True):
     outcome: Outcome
 
 
-class Totals(msgspec.Struct):
+class Totals(msgspec.Struct, array_like=True):
     """Counters since the cluster began. The only record that is mutated: there is one of it."""
 
     acquisitions: int = 0

@@ -1,0 +1,134 @@
+"""The durable formats of the log's commands and of snapshots: bytes that were written must be read.
+
+The bytes of a released version stay here for ever; a new version adds its own beside them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from resplock.errors import DamagedSnapshot, NewerFormat
+from resplock.operations import (
+    Acquire,
+    Break,
+    KeepAlive,
+    Operation,
+    Release,
+    Renew,
+    Settle,
+    SetUnixOffset,
+    decode_run,
+    encode_run,
+)
+from resplock.state import snapshots
+from resplock.state.snapshots import TableSnapshot
+from resplock.state.table import FEATURE_LEVEL, LockTable
+from resplock.types import LockName
+
+ORDERS = LockName(b"\0orders/42")
+RUN: list[Operation] = [
+    Acquire(ORDERS, b"worker-a", 30_000, b"req-1", ((b"host", b"web-1"),)),
+    Release(ORDERS, b"worker-a", 7),
+    Renew(ORDERS, b"worker-a", 7, 60_000),
+    KeepAlive(b"worker-a", -1, ((ORDERS, 7),)),
+    Break(ORDERS, 7, b"stuck"),
+    Settle((ORDERS,)),
+    SetUnixOffset(1_700_000_000_000),
+]
+RUN_0_1_0 = bytes.fromhex(
+    "979601c40a006f72646572732f3432c408776f726b65722d61cd7530c4057265712d319192c404686f7374c4"
+    "057765622d319402c40a006f72646572732f3432c408776f726b65722d61079503c40a006f72646572732f34"
+    "32c408776f726b65722d6107cdea609404c408776f726b65722d61ff9192c40a006f72646572732f34320794"
+    "05c40a006f72646572732f343207c405737475636b920691c40a006f72646572732f34329207cf0000018bcf"
+    "e56800"
+)
+SNAPSHOT_0_1_0 = [
+    bytes.fromhex("960101cd0389cf0000018bcfe568000497030001000000cd157c"),
+    bytes.fromhex(
+        "92019292c40a006f72646572732f3432939197c408776f726b65722d6102cd7535cd753005059192c404686f"
+        "7374c4057765622d31cd75350092c4020162939197c4026d65030000cd0384cd0384900000"
+    ),
+    bytes.fromhex(
+        "92029192c40f383a776f726b65722d617265712d3196c408776f726b65722d61c4057265712d3102ce000927"
+        "c5c40a006f72646572732f3432940102cd753000"
+    ),
+    bytes.fromhex("920390"),
+]
+
+
+def table() -> LockTable:
+    """A little of everything that a snapshot can hold."""
+    made = LockTable()
+    made.apply(1, 5, [SetUnixOffset(1_700_000_000_000), RUN[0]])
+    made.apply(3, 900, [Acquire(LockName(b"\1b"), b"me", 0), Acquire(LockName(b"\0c"), b"me", 10)])
+    made.apply(5, 905, [Release(LockName(b"\0c"), b"me")])
+    return made
+
+
+def image(of: LockTable) -> list[bytes]:
+    return list(iter(TableSnapshot(of).next_chunk, None))
+
+
+def test_a_run_is_written_as_in_0_1_0() -> None:
+    assert encode_run(RUN) == RUN_0_1_0
+
+
+def test_a_run_of_0_1_0_is_read() -> None:
+    assert decode_run(RUN_0_1_0) == RUN
+
+
+def test_every_operation_is_in_the_kept_run() -> None:
+    assert {type(operation) for operation in RUN} == set(Operation.__args__)  # type: ignore[attr-defined]
+
+
+def test_a_snapshot_is_written_as_in_0_1_0() -> None:
+    assert image(table()) == SNAPSHOT_0_1_0
+
+
+def test_a_snapshot_of_0_1_0_is_read() -> None:
+    restored = snapshots.restore(iter(SNAPSHOT_0_1_0))
+    restored.check()
+    assert image(restored) == image(table())
+    assert len(restored.locks) == 2
+    assert len(restored.requests) == 1
+    assert restored.last_version == 4
+
+
+def test_fields_that_were_added_later_may_be_missing() -> None:
+    """What makes adding a field at the end safe: absent ones have their default."""
+    shorter = msgspec.msgpack.encode([[1, ORDERS, b"me"], [2, ORDERS, b"me"]])
+    assert decode_run(shorter) == [Acquire(ORDERS, b"me"), Release(ORDERS, b"me")]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",
+        msgspec.msgpack.encode([[99, ORDERS]]),
+        msgspec.msgpack.encode([[1, ORDERS, b"me", -5]]),
+        msgspec.msgpack.encode([[1, ORDERS, b"me", 2**63]]),
+        RUN_0_1_0[:-1],
+    ],
+)
+def test_bytes_that_are_no_run_are_refused(payload: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_run(payload)
+
+
+@pytest.mark.parametrize(("position", "value"), [(0, snapshots.FORMAT + 1), (1, FEATURE_LEVEL + 1)])
+def test_a_snapshot_of_a_later_release_is_refused(position: int, value: int) -> None:
+    head = msgspec.msgpack.decode(SNAPSHOT_0_1_0[0])
+    head[position] = value
+    with pytest.raises(NewerFormat, match="this release reads up to"):
+        snapshots.restore(iter([msgspec.msgpack.encode(head), *SNAPSHOT_0_1_0[1:]]))
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [[], [b""], [b"\x90"], [SNAPSHOT_0_1_0[0], b"\xff"], [SNAPSHOT_0_1_0[0], b"\x92\x07\x90"]],
+)
+def test_chunks_that_are_no_snapshot_are_refused(chunks: list[bytes]) -> None:
+    with pytest.raises(DamagedSnapshot):
+        snapshots.restore(iter(chunks))
