@@ -112,7 +112,11 @@ class SnapshotWriter:
             make_directory(self._unfinished.parent)
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             self._fd = os.open(self._unfinished, flags, 0o600)
-        self._append(encode_header(meta))
+        try:
+            self._append(encode_header(meta))
+        except StorageError:
+            self.abort()
+            raise
 
     def write(self, chunk: bytes) -> None:
         """Append a chunk of 1 to CHUNK_BYTES_MAX bytes. Raises StorageError; then call `abort`."""
