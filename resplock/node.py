@@ -180,7 +180,7 @@ class Node:
         self._leaderless_since_ms: int | None = None
         # submitted and not proposed yet
         self.gathering = Run()
-        """What `submit` adds to. The runtime may add to it by itself: see Engine.submit."""
+        """What `submit` adds to. The runtime may add to it by itself: see Engine.submit_one."""
         # proposed and not applied yet, in log order
         self._runs: deque[Run] = deque()
         self._clock_entries = 0

@@ -1,7 +1,8 @@
 """Who is connected: admission, deadlines, memory, and what the log says of clients.
 
 I/O layer. A connection's deadlines are watched by one sweep a second over all connections, so that
-they cost nothing per command. The memory that all clients together hold back (begun commands,
+they cost nothing per command; it goes in small parts, so that ten thousand of them stall nobody. The
+memory that all clients together hold back (begun commands,
 replies not read) is bounded too: beyond CLIENTS_BYTES_MAX, whoever holds most is disconnected.
 
 Whatever clients do, the log has at most one line a minute of each kind about it, with a count.
@@ -42,6 +43,7 @@ DESCRIPTORS_RESERVED = 128
 """File descriptors kept from clients: without one for its files, the log could not go on."""
 
 _SWEEP_EVERY_S = 1.0
+_SWEEP_PARTS = 10
 _CHARGED_BYTES_MAX = 32 << 20
 _DENIED = (
     "resplock is running in protected mode: no password is set, and you are not on this machine. "
@@ -98,6 +100,9 @@ class Clients:
         self._watched: dict[int, _Watched] = {}
         self._loop = asyncio.get_running_loop()
         self._sweeping: asyncio.TimerHandle | None = None
+        self._to_sweep: list[Connection] = []
+        self._part = 1
+        self._held = 0
         self._serial = 0
         self._charged = 0
         self._complaints: dict[str, _Complaint] = {}
@@ -196,7 +201,7 @@ class Clients:
                 wanted=self.settings.maxclients,
                 maxclients=self.maxclients,
             )
-        self._sweeping = self._loop.call_later(_SWEEP_EVERY_S, self._sweep)
+        self._sweeping = self._loop.call_later(_SWEEP_EVERY_S / _SWEEP_PARTS, self._sweep)
 
     def stop(self) -> None:
         """Close every connection, after what was delivered is sent."""
@@ -213,16 +218,33 @@ class Clients:
         return now_ms() - watched.idle_since_ms
 
     def _sweep(self) -> None:
-        self._sweeping = self._loop.call_later(_SWEEP_EVERY_S, self._sweep)
+        """Look at the next part of the connections, or begin anew."""
+        self._sweeping = self._loop.call_later(_SWEEP_EVERY_S / _SWEEP_PARTS, self._sweep)
         stamp_ms = now_ms()
-        for connection in self:
-            overdue = self._overdue(connection, self._watched[connection.id], stamp_ms)
+        if not self._to_sweep:
+            self._begin_sweep(stamp_ms)
+        part = self._to_sweep[-self._part :]
+        del self._to_sweep[-self._part :]
+        for connection in part:
+            watched = self._watched.get(connection.id)
+            if watched is None:
+                continue  # it has gone since the sweep began
+            overdue = self._overdue(connection, watched, stamp_ms)
             if overdue:
                 self.close(connection, overdue)
-        self._relieve()
+            else:
+                self._held += connection.parser.buffered + watched.unsent
+
+    def _begin_sweep(self, stamp_ms: int) -> None:
+        """The last sweep is over: what it has found, and whom the next one is to look at."""
+        if self._held > CLIENTS_BYTES_MAX:
+            self._relieve()
+        self._held = 0
         for kind, complaint in self._complaints.items():
             if complaint.count and stamp_ms - complaint.logged_ms >= COMPLAINT_EVERY_MS:
                 self._log(kind, complaint, stamp_ms)
+        self._to_sweep = list(self._connections.values())
+        self._part = len(self._to_sweep) // _SWEEP_PARTS + 1
 
     def _overdue(self, connection: Connection, watched: _Watched, stamp_ms: int) -> str:
         """Which deadline the connection has missed; empty for none."""

@@ -160,11 +160,13 @@ class LockTable:
         if version < index:
             version = index
         self.last_version = version
-        deadline_ms = stamp_ms + ttl_ms if ttl_ms else 0
+        if ttl_ms:
+            deadline_ms = stamp_ms + ttl_ms
+            self.timers.add(name, deadline_ms)
+        else:
+            deadline_ms = 0
         hold = Hold(owner, version, deadline_ms, ttl_ms, stamp_ms, stamp_ms, operation.metadata)
         slot[name] = Lock((hold,), deadline_ms)
-        if deadline_ms:
-            self.timers.add(name, deadline_ms)
         self.owners.add(owner, name)
         self.locks_by_db[name[0]] += 1
         self.totals.acquisitions += 1

@@ -225,6 +225,11 @@ class FakeEngine:
         assert operations
         self.waiting.extend((client, operation, True) for operation in operations)
 
+    def submit_one(self, alone: tuple[Client, int], operation: Operation) -> None:
+        client, count = alone
+        assert count == 1
+        self.submit(client, [operation])
+
     def ask(self, client: Client, query: Query) -> None:
         self.waiting.append((client, query, False))
 
@@ -290,7 +295,8 @@ class FakeClient:
 
     def take(self) -> list[Any]:
         """The replies since the last call."""
-        replies = parse_replies(self.received[self._read :])
+        replies, whole = parse_replies(self.received[self._read :])
+        assert whole, "half a reply"
         self._read = len(self.transport.sent)
         return replies
 
@@ -339,13 +345,14 @@ def array(*argv: bytes) -> bytes:
     return b"".join(parts)
 
 
-def parse_replies(data: bytes) -> list[Any]:
-    """Every reply in these bytes, which end with one."""
+def parse_replies(data: bytes) -> tuple[list[Any], bool]:
+    """Every reply in these bytes, and whether they end with a whole one."""
     missing = object()  # hiredis's own sentinel is False, which equals the reply 0
     reader = hiredis.Reader(notEnoughData=missing)
+    end = b"the end of the replies"  # hiredis forgets half an array when asked whether it has data
     reader.feed(data)
     replies = []
     while (reply := reader.gets()) is not missing:
         replies.append(reply)
-    assert not reader.has_data(), "half a reply"
-    return replies
+    reader.feed(b"+%b\r\n" % end)
+    return replies, reader.gets() == end
