@@ -39,7 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def read_file(path: Path, known: Collection[str]) -> dict[str, Any]:
     """The settings of a TOML file, by the names of the flags with `_` for `-`.
 
-    Raises ConfigError for a file that cannot be read or parsed, and for names that are no setting.
+    Values are text, as in the environment: what each may be is checked with the flags. Raises
+    ConfigError for a file that cannot be read or parsed, and for names that are no setting.
     """
     try:
         with path.open("rb") as file:
@@ -55,4 +56,7 @@ def read_file(path: Path, known: Collection[str]) -> dict[str, Any]:
             f"{path} has no such setting: {', '.join(unknown)}; "
             f"the settings are {', '.join(sorted(known))}"
         )
-    return settings
+    for name, value in settings.items():
+        if not isinstance(value, str | int):
+            raise ConfigError(f"{path}: {name} must be text, an integer, true or false")
+    return {name: str(value) for name, value in settings.items()}

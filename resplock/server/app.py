@@ -6,6 +6,7 @@ I/O layer. `run` is what `resplock serve` calls; it returns when the server was 
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import random
@@ -130,10 +131,12 @@ class Server:
             )
         except OSError as error:
             reason = error.strerror or str(error)
-            raise ConfigError(
-                f"cannot listen on {host}:{port}: {reason}. Is another server running there? "
-                "Choose another --port, or stop it."
-            ) from error
+            advice = (
+                "Another server is running there: choose another --port, or stop it."
+                if error.errno == errno.EADDRINUSE
+                else "Give a --host of this machine, and a --port that you may use."
+            )
+            raise ConfigError(f"cannot listen on {host}:{port}: {reason}. {advice}") from error
 
     def _greet(self, context: Context) -> None:
         """The one start line: what runs where, and how to try it."""

@@ -89,9 +89,16 @@ class SnapshotJob:
                 writer.write(chunk)
             written = writer.commit()
         except (OSError, StorageError) as error:
-            self._loop.call_soon_threadsafe(self._fatal, error)
-            return
-        self._loop.call_soon_threadsafe(self._finish, meta, written)
+            self._tell(self._fatal, error)
+        else:
+            self._tell(self._finish, meta, written)
+
+    def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
+        """Call back on the event loop. A server that has stopped meanwhile need not know."""
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:
+            assert self._loop.is_closed()
 
     def _finish(self, meta: SnapshotMeta, written: int) -> None:
         # One snapshot's entries more than needed: should this file turn out damaged, the one before

@@ -26,6 +26,7 @@ import hiredis
 
 from resplock.resp.commands import COMMANDS
 from tests.attacks.server import DEADLINE_S, Server, array
+from tests.server.fakes import parse_replies
 
 NEVER = {b"SHUTDOWN", b"KILL"}
 """Words of commands that would end the server, or the connections that look after it."""
@@ -165,16 +166,12 @@ def converse(server: Server, pieces: list[bytes]) -> tuple[list[object], bool]:
 
 
 def replies_in(received: bytes, *, whole: bool) -> list[object]:
-    missing = object()
-    reader = hiredis.Reader(notEnoughData=missing)
-    reader.feed(received)
-    replies: list[object] = []
+    """Every reply, checked. `whole`: half a reply at the end is a finding too."""
     try:
-        while (reply := reader.gets()) is not missing:
-            replies.append(reply)
+        replies, is_whole = parse_replies(received)
     except hiredis.ProtocolError as error:
         raise Finding(f"its replies are not RESP: {error}: {received[-200:]!r}") from error
-    if whole and reader.has_data():
+    if whole and not is_whole:
         raise Finding(f"half a reply: {received[-200:]!r}")
     for reply in replies:
         if isinstance(reply, hiredis.ReplyError) and set("\r\n\0") & set(str(reply)):
@@ -224,13 +221,15 @@ def main() -> None:
     numbers = range(options.inputs)
     if options.only is not None:
         numbers = range(options.only, options.only + 1)
-    with tempfile.TemporaryDirectory(prefix="resplock-fuzz-") as directory:
-        with Server(Path(directory)) as server:
-            try:
-                for part in progress(numbers):
-                    campaign(server, options.seed, part)
-            except (Finding, AssertionError) as found:
-                sys.exit(f"found: {found}\n{server.log[-2_000:]}")
+    with (
+        tempfile.TemporaryDirectory(prefix="resplock-fuzz-") as directory,
+        Server(Path(directory)) as server,
+    ):
+        try:
+            for part in progress(numbers):
+                campaign(server, options.seed, part)
+        except (Finding, AssertionError) as found:
+            sys.exit(f"found: {found}\n{server.log[-2_000:]}")
 
 
 if __name__ == "__main__":

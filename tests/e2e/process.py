@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,27 @@ def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, "COLUMNS": "100", **(settings or {})}
 
 
+def limited(file_bytes_max: int) -> tuple[str, ...]:
+    """Run a program with a limit on the size of its files: like a disk that is full."""
+    code = (
+        "import os, resource, sys; most = int(sys.argv[1]); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)); "
+        "os.execv(sys.argv[2], sys.argv[2:])"
+    )
+    return (sys.executable, "-c", code, str(file_bytes_max))
+
+
+def unprivileged() -> tuple[str, ...]:
+    """Run a program without root's right to write where it may not, which CI often has."""
+    code = (
+        "import ctypes, os, sys; "
+        "drop = ctypes.CDLL(None).prctl; "
+        "[drop(24, right, 0, 0, 0) for right in (1, 2)]; "  # PR_CAPBSET_DROP, CAP_DAC_*
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return (sys.executable, "-c", code)
+
+
 class ServerProcess:
     """A server and its data directory, which outlives the process.
 
@@ -43,11 +64,12 @@ class ServerProcess:
         directory: Path,
         *options: str,
         settings: Mapping[str, str] | None = None,
-        before_exec: Callable[[], None] | None = None,
+        through: Sequence[str] = (),
     ) -> None:
         """`directory` is made when it is missing; the data are in `data` there, the log in `log`.
 
-        options: further flags. settings: RESPLOCK_ variables. before_exec: see Popen.preexec_fn.
+        options: further flags. settings: RESPLOCK_ variables. through: a program that takes the
+        server's command line as its last arguments and execs it, such as `limited`.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
@@ -55,7 +77,7 @@ class ServerProcess:
         self.log_file = directory / "log"
         self.options = options
         self.settings = settings
-        self.before_exec = before_exec
+        self.through = through
         self.port = 0
         self.start_line = ""
         self._process: subprocess.Popen[str] | None = None
@@ -81,6 +103,7 @@ class ServerProcess:
         with self.log_file.open("a") as log:
             self._process = subprocess.Popen(
                 [
+                    *self.through,
                     *COMMAND,
                     "serve",
                     f"--port={self.port}",
@@ -93,7 +116,6 @@ class ServerProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                preexec_fn=self.before_exec,
             )
 
     def wait_for_start_line(self) -> str:
@@ -217,7 +239,6 @@ def run(
     cwd: Path | None = None,
     settings: Mapping[str, str] | None = None,
     given: str | None = None,
-    before_exec: Callable[[], None] | None = None,
 ) -> Ended:
     """Run a program to its end."""
     began = now_ms()
@@ -230,6 +251,5 @@ def run(
         capture_output=True,
         text=True,
         timeout=DEADLINE_S * 2,
-        preexec_fn=before_exec,
     )
     return Ended(done.returncode, done.stdout, done.stderr, now_ms() - began)

@@ -245,10 +245,10 @@ class TestCommands:
         assert (await here(client.role()))[0] == b"master"
         assert await here(client.command_count()) > 20
         assert "lock.acquire" in await here(client.command())
-        docs = await call(client, "COMMAND", "DOCS", "lock.get")
+        docs = await call(client, "COMMAND DOCS", "lock.get")  # else it is read as COMMAND's reply
         assert program.map(docs).keys() == {"lock.get"}
         keys = await here(client.command_getkeys("LOCK.ACQUIRE", key, "me", "TTL", "5"))
-        assert keys == [key.encode()]
+        assert keys in ([key], [key.encode()])  # redis-py decodes them in RESP2 only
 
 
 class TestErrors:
@@ -284,7 +284,7 @@ class TestErrors:
         with pytest.raises(redis.ResponseError, match="wrong number of arguments") as caught:
             await call(client, "LOCK.ACQUIRE", "key")
         assert "LOCK.ACQUIRE key owner [TTL ms]" in str(caught.value)
-        with pytest.raises(redis.ResponseError, match="unknown command 'LOCK.FLY'"):
+        with pytest.raises(redis.ResponseError, match=r"unknown command 'LOCK\.FLY'"):
             await call(client, "LOCK.FLY", "key")
         with pytest.raises(redis.ResponseError, match=r"TTL .*0 to 86400000"):
             await call(client, "LOCK.ACQUIRE", "key", "me", "TTL", 86_400_001)

@@ -30,6 +30,10 @@ class Map(dict[Any, Any]):
     """A RESP3 map."""
 
 
+class Members(list[Any]):
+    """A RESP3 set, in the order in which it came."""
+
+
 class Pushed(list[Any]):
     """A RESP3 push."""
 
@@ -136,6 +140,8 @@ class Wire:
                 text = self._bulk(int(rest))
                 assert text[:4] == b"txt:", text
                 return Verbatim(text[4:])
+            case b"~":
+                return Members(self.receive() for _ in range(int(rest)))
             case b">":
                 return Pushed(self.receive() for _ in range(int(rest)))
             case _:

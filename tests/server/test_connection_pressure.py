@@ -133,6 +133,53 @@ def test_nothing_more_is_run_while_replies_are_not_read(
     assert client.open
 
 
+def test_a_large_reply_holds_up_the_rest_of_what_was_read_with_it(
+    server: FakeServer, client: FakeClient
+) -> None:
+    client.transport.stalled = True
+    client.send(array(b"ECHO", b"x" * 65_536) + array(b"PING") * 3)
+    server.settle()
+    assert client.connection.commands_run == 1
+    client.transport.drain()
+    assert client.take() == [b"x" * 65_536]
+    server.settle()
+    client.transport.drain()
+    assert client.take() == [b"PONG"] * 3
+
+
+def test_operations_wait_as_well(server: FakeServer, client: FakeClient) -> None:
+    client.transport.stalled = True
+    client.call(b"LOCK.ACQUIRE", b"a", b"o" * limits.OWNER_BYTES_MAX)
+    server.settle()
+    client.send(array(b"LOCK.ACQUIRE", b"a", b"me") * (3 * DEPTH))
+    server.engine.answer()
+    server.loop.run()
+    assert not server.engine.waiting
+    for _ in range(5):
+        client.transport.drain()
+        server.settle()
+    assert len(client.take()) == 1 + 3 * DEPTH
+
+
+def test_what_waited_for_a_large_answer_waits_until_it_is_read(
+    server: FakeServer, client: FakeClient
+) -> None:
+    for number in range(40):
+        client.call(b"LOCK.ACQUIRE", b"%d" % number, b"o" * limits.OWNER_BYTES_MAX)
+    server.settle()
+    client.take()
+    client.transport.stalled = True
+    client.send(array(b"LOCK.LIST") + RENEW)
+    server.engine.answer()
+    server.loop.run()
+    assert not server.engine.waiting
+    client.transport.drain()
+    assert len(server.engine.waiting) == 1
+    server.settle()
+    client.transport.drain()
+    assert len(client.take()) == 2
+
+
 def test_replies_that_come_at_once_never_close_however_large(
     server: FakeServer, client: FakeClient
 ) -> None:

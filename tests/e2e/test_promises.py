@@ -1,0 +1,319 @@
+"""Every promise of the command table is kept by the running server: each command can be called, each
+reply it declares was given, each error too; and nothing that was answered is missing in the table.
+
+The calls are below, in the order in which they are made, once in RESP2 and once in RESP3. What cannot
+be had from a healthy server of one node is listed with the reason, and must then not occur either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from resplock.resp.commands import COMMANDS, Command, Flag, Promise, find, promises
+from resplock.resp.shapes import Field, Kind, Reply
+from tests.e2e.conftest import MakeServer
+from tests.e2e.process import ServerProcess
+from tests.e2e.wire import Closed, Failure, Map, Status, Verbatim, Wire
+
+PASSWORD = "open sesame"
+
+NEEDS_MORE_NODES = {
+    "INDOUBT": "a leader that is lost between a proposal and its commit",
+    "CLUSTERDOWN": "a node without a leader; one that is its own listens only once it leads",
+    "LOADING": "a node that has not caught up; the same",
+    "MOVED": "a node that follows",
+}
+NEEDS_MORE_LOAD = {"BUSY": "100,000 commands within one turn of the event loop"}
+CANNOT = {
+    Promise("ROLE", "reply", "slave"): "a node that follows",
+    Promise("RAFT.SNAPSHOT", "error", "BUSY"): "a second call joins the snapshot that is taken",
+    # These take any words, as in Redis.
+    Promise("INFO", "error", "ERR"): "an unknown section has no fields",
+    Promise("COMMAND INFO", "error", "ERR"): "an unknown name gets a nil",
+    Promise("COMMAND DOCS", "error", "ERR"): "an unknown name is left out",
+}
+
+
+def cannot(promise: Promise) -> bool:
+    """Whether a promise cannot be tried here."""
+    if promise in CANNOT:
+        return True
+    return promise.kind == "error" and promise.name in NEEDS_MORE_NODES | NEEDS_MORE_LOAD
+
+
+# --- which of its declared replies a reply is -------------------------------------------------------
+
+
+def is_of(kind: Kind, value: Any, protocol: int) -> bool:
+    """Whether a value has the declared type."""
+    if protocol == 2:
+        kind = {Kind.DOUBLE: Kind.BULK, Kind.VERBATIM: Kind.BULK, Kind.MAP: Kind.ARRAY}.get(
+            kind, kind
+        )
+    match kind:
+        case Kind.INTEGER:
+            return type(value) is int
+        case Kind.BULK:
+            return type(value) is bytes
+        case Kind.DOUBLE:
+            return type(value) is float
+        case Kind.SIMPLE:
+            return type(value) is Status
+        case Kind.VERBATIM:
+            return type(value) is Verbatim
+        case Kind.MAP:
+            return type(value) is Map
+        case Kind.ARRAY:
+            return type(value) is list
+        case Kind.NIL:
+            return value is None
+        case Kind.NOTHING:
+            return False
+
+
+def has_field(field: Field, name: bytes, value: Any, protocol: int) -> bool:
+    if name != field.name.encode():
+        return False
+    if field.constant is not None:
+        return bool(value == field.constant)
+    return (field.nullable and value is None) or is_of(field.kind, value, protocol)
+
+
+def is_reply(declared: Reply, value: Any, protocol: int) -> bool:
+    """Whether a reply is the declared one: its type, and its fields in their order."""
+    if not is_of(declared.kind, value, protocol):
+        return False
+    if not declared.fields:
+        return True
+    pairs = (
+        list(value.items())
+        if protocol == 3
+        else list(zip(value[::2], value[1::2], strict=len(value) % 2 == 0))
+    )
+    return len(pairs) == len(declared.fields) and all(
+        has_field(field, name, given, protocol)
+        for field, (name, given) in zip(declared.fields, pairs, strict=True)
+    )
+
+
+def kept_by(command: Command, value: Any, protocol: int) -> Promise:
+    """The promise that a reply keeps. Fails when the table does not have it."""
+    if isinstance(value, Failure):
+        assert value.code in command.all_errors, f"{command.name}: undeclared error {value!r}"
+        return Promise(command.name, "error", value.code)
+    names = [each.name for each in command.replies if is_reply(each, value, protocol)]
+    if command.name == "ROLE":
+        names = [name for name in names if name == value[0].decode()]
+    assert len(names) == 1, f"{command.name}: {value!r} is {names or 'none'} of its replies"
+    return Promise(command.name, "reply", names[0])
+
+
+class Ledger:
+    """The promises that were kept."""
+
+    def __init__(self) -> None:
+        self.kept: set[Promise] = set()
+
+    def call(self, wire: Wire, *words: object, command: Command | None = None) -> Any:
+        """Call a command and note which promise its reply keeps."""
+        reply = wire.call(*words)
+        if command is None:
+            command = find([str(word).encode() for word in words if not isinstance(word, bytes)])
+        self.note(kept_by(command, reply, wire.protocol))
+        return reply
+
+    def note(self, promise: Promise) -> None:
+        command = Promise(promise.command, "command", promise.command)
+        self.kept |= {promise, command}
+
+    def note_silence(self, *name: str) -> None:
+        """A command that has no reply."""
+        self.note(Promise(" ".join(name), "reply", "nothing"))
+
+
+def all_commands() -> Iterator[Command]:
+    """Every command that can be called."""
+    for top in COMMANDS.values():
+        for command in top.walk():
+            if not command.subcommands or command.bare:
+                yield command
+
+
+# --- the calls ---------------------------------------------------------------------------------------
+
+CALLS = """
+LOCK.ACQUIRE a me TTL 60000 REQUEST r1 META 1 host h
+LOCK.ACQUIRE a you
+LOCK.GET a
+LOCK.GET a WAITERS
+LOCK.GET nothing
+LOCK.CHECK a 1
+LOCK.BACKOFF a
+LOCK.BACKOFF nothing
+LOCK.LIST
+LOCK.LIST MATCH a OWNER m* HELD EXPIRES BEFORE 1 EXPIRES AFTER 1 META 1 host h COUNT 5
+LOCK.LIST CONTESTED CURSOR 0
+LOCK.RENEW a me TTL 50000
+LOCK.RENEW a you
+LOCK.RENEW a me VERSION 1
+LOCK.RENEW nothing me
+LOCK.KEEPALIVE me
+LOCK.KEEPALIVE me TTL 40000 VERSIONS 2 a 1 nothing 1
+LOCK.RELEASE nothing me
+LOCK.RELEASE a you
+LOCK.RELEASE a me VERSION 1
+LOCK.RELEASE a me
+LOCK.ACQUIRE a me REQUEST r1
+LOCK.ACQUIRE b me
+LOCK.BREAK b VERSION 1
+LOCK.BREAK b REASON maintenance
+LOCK.BREAK b
+LOCK.STATS
+LOCK.HELP
+LOCK.MACQUIRE 1 a me
+LOCK.ENQUEUE a me
+LOCK.CANCEL a me
+PING
+PING hello
+ECHO hello
+SELECT 1
+SELECT 0
+SELECT 16
+CLIENT GETNAME
+CLIENT SETNAME tester
+CLIENT GETNAME
+CLIENT ID
+CLIENT INFO
+CLIENT LIST
+CLIENT LIST TYPE NORMAL
+CLIENT LIST ID 1
+CLIENT SETINFO LIB-NAME tests
+CLIENT SETINFO LIB-VER 1
+CLIENT NO-EVICT ON
+CLIENT NO-TOUCH ON
+CLIENT KILL ID 999999
+CLIENT KILL 127.0.0.1:1
+CLIENT REPLY ON
+CLIENT HELP
+COMMAND
+COMMAND COUNT
+COMMAND DOCS LOCK.ACQUIRE
+COMMAND INFO LOCK.ACQUIRE nothing
+COMMAND LIST
+COMMAND LIST FILTERBY PATTERN lock.*
+COMMAND LIST FILTERBY ACLCAT lock
+COMMAND LIST FILTERBY MODULE none
+COMMAND GETKEYS LOCK.GET a
+COMMAND GETKEYS LOCK.STATS
+COMMAND HELP
+CONFIG GET *
+CONFIG GET nothing maxclients
+CONFIG HELP
+INFO
+INFO server locks
+INFO nothing
+DBSIZE
+TIME
+ROLE
+RAFT.STATUS
+RAFT.SNAPSHOT
+RAFT.HEALTH
+SHUTDOWN ABORT
+HELLO 4
+HELLO three
+CONFIG GET
+"""
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_every_promise_of_the_command_table_is_kept(make_server: MakeServer, protocol: int) -> None:
+    ledger, server = Ledger(), make_server().start()
+    with server.wire(protocol=protocol) as wire:
+        for line in CALLS.split("\n")[1:-1]:
+            ledger.call(wire, *line.split(" "))
+        ledger.call(wire, "HELLO", protocol)
+    call_wrongly(ledger, server, protocol)
+    call_what_closes_or_silences(ledger, server, protocol)
+    guarded = make_server(f"--requirepass={PASSWORD}").start()
+    call_without_password(ledger, guarded)
+    shut_down(ledger, guarded, protocol)
+
+    promised = set(promises())
+    left_out = {promise for promise in promised if cannot(promise)}
+    assert sorted(promised - ledger.kept - left_out) == [], "promised, and never seen"
+    assert sorted(ledger.kept & left_out) == [], "said to be impossible, and seen"
+    assert sorted(set(CANNOT) - promised) == [], "said to be impossible, and not promised"
+
+
+def call_wrongly(ledger: Ledger, server: ServerProcess, protocol: int) -> None:
+    """Every command with far too many words: the ones that have a limit say so."""
+    for command in all_commands():
+        with server.wire(protocol=protocol) as wire:
+            wrong = ["1"] * 100
+            if command.name != "CONFIG GET" and not cannot(Promise(command.name, "error", "ERR")):
+                reply = ledger.call(wire, *command.words, *wrong, command=command)
+                assert isinstance(reply, Failure), f"{command.name} takes 100 words: {reply!r}"
+                assert wire.call("PING") == "PONG", command.name
+
+
+def call_what_closes_or_silences(ledger: Ledger, server: ServerProcess, protocol: int) -> None:
+    with server.wire(protocol=protocol) as wire:
+        ledger.call(wire, "QUIT")
+        assert wire.receive_until_closed() == []
+    with server.wire(protocol=protocol) as wire:
+        ledger.call(wire, "RESET")
+    with server.wire(protocol=protocol) as wire, server.wire() as victim:
+        address = dict(
+            pair.split(b"=", 1) for pair in victim.call("CLIENT", "INFO").split() if b"=" in pair
+        )[b"addr"]
+        ledger.call(wire, "CLIENT", "KILL", address)
+        assert victim.receive_until_closed() == []
+    with server.wire(protocol=protocol) as wire:
+        wire.send("CLIENT", "REPLY", "SKIP")
+        wire.send("PING", "skipped")
+        wire.send("CLIENT", "REPLY", "OFF")
+        wire.send("PING", "silenced")
+        assert wire.call("CLIENT", "REPLY", "ON") == "OK"
+        ledger.note_silence("CLIENT", "REPLY")
+
+
+def call_without_password(ledger: Ledger, server: ServerProcess) -> None:
+    with server.wire() as wire:
+        for command in all_commands():
+            if Flag.NO_AUTH not in command.flags and not command.later:
+                ledger.call(wire, *command.words)
+        ledger.call(wire, "HELLO")
+        ledger.call(wire, "HELLO", 3, "AUTH", "default", "wrong")
+        ledger.call(wire, "AUTH", "wrong")
+        ledger.call(wire, "AUTH", "default", PASSWORD)
+
+
+def shut_down(ledger: Ledger, server: ServerProcess, protocol: int) -> None:
+    with server.wire(protocol=protocol, password=PASSWORD) as wire:
+        wire.send("SHUTDOWN")
+        with pytest.raises(Closed):
+            wire.receive()
+        ledger.note_silence("SHUTDOWN")
+    assert server.wait() == 0
+
+
+def test_a_forged_reply_is_noticed() -> None:
+    get, ping = find([b"LOCK.CHECK"]), find([b"PING"])
+    with pytest.raises(AssertionError, match="undeclared error"):
+        kept_by(ping, Failure("STALE the lock"), 2)
+    with pytest.raises(AssertionError, match="none of its replies"):
+        kept_by(get, b"1", 2)
+    renew = find([b"LOCK.RENEW"])
+    assert kept_by(renew, Map({b"version": 1, b"ttl_ms": 2}), 3).name == "renewed"
+    assert kept_by(renew, [b"version", 1, b"ttl_ms", 2], 2).name == "renewed"
+    for wrong in (
+        Map({b"version": 1}),
+        Map({b"ttl_ms": 2, b"version": 1}),
+        Map({b"version": 1, b"ttl_ms": b"2"}),
+        [b"version", 1, b"ttl_ms", 2],
+    ):
+        with pytest.raises(AssertionError, match="none of its replies"):
+            kept_by(renew, wrong, 3)
