@@ -19,9 +19,22 @@ from resplock.limits import PATTERN_BYTES_MAX
 
 _STAR, _ANY, _OPEN, _CLOSE, _RANGE, _ESCAPE = b"*?[]-\\"
 
+_SIGNS = b"*?[\\"
 _EVERY_BYTE = frozenset(range(256))
 
 Matcher = Callable[[bytes], bool]
+
+
+def steps_per_byte(pattern: bytes) -> int:
+    """What matching costs at most for each byte of a text, in steps of about 40 ns.
+
+    0 when it is one comparison, however long the text. Otherwise what grows with the pattern is the
+    integer of states, or what `find` compares in vain.
+    """
+    body = pattern.removesuffix(b"*")
+    if not any(sign in body for sign in _SIGNS):
+        return 0
+    return 1 + len(pattern) // 128
 
 
 @lru_cache(maxsize=64)

@@ -47,7 +47,14 @@ LIST_COUNT_MAX = 1000
 LIST_BYTES_MAX = 1 << 20
 """A LOCK.LIST page ends early when its reply would be longer than this."""
 LIST_LOOKED_AT_MAX = 10_000
-"""A LOCK.LIST page ends after it has looked at about so many locks, even if none matched."""
+"""A LOCK.LIST page ends after it has looked at so many locks, even if none matched."""
+LIST_STEPS_MAX = 256 * 1024
+"""A LOCK.LIST page ends once its filters have taken so many steps (see `resplock.glob`): about 10 ms.
+For a usual glob a step is a byte, so that 10,000 locks with keys of 26 bytes fit on a page."""
+CONFIG_PATTERNS_MAX = 64
+"""Patterns in one CONFIG GET."""
+CONFIG_PATTERNS_BYTES_MAX = 4096
+"""Their bytes together: the slowest to compile take 4 microseconds for each."""
 
 # --- RESP connections ----------------------------------------------------------------------------
 
@@ -69,9 +76,18 @@ OUTPUT_BUFFER_BYTES_MAX = 1 << 20
 OUTPUT_PAUSE_BYTES = 64 * 1024
 """Replies that a client leaves unread before its commands are read no further."""
 CLIENTS_MAX = 10_000
+CLIENTS_BYTES_MAX = 256 << 20
+"""What all clients together may make this process keep: beyond it, the largest are disconnected."""
+DESCRIPTORS_RESERVED = 128
+"""File descriptors kept from clients: without one for its files, the log could not go on."""
 LISTEN_BACKLOG = 511
 PARTIAL_COMMAND_MS_MAX = 10_000
 """How long a connection may take to finish a command that it has begun."""
+UNREAD_MS_MAX = 10_000
+"""How long a client may read nothing while more than OUTPUT_BUFFER_BYTES_MAX of replies wait for it,
+or while anything does and it has nothing more to ask."""
+COMPLAINT_EVERY_MS = 60_000
+"""Each kind of complaint about clients is logged at most so often."""
 UNAUTHENTICATED_MS_MAX = 5_000
 """How long a connection may stay without AUTH when a password is required and it has sent bytes."""
 PROPOSALS_QUEUED_MAX = 100_000

@@ -79,6 +79,25 @@ def test_a_pattern_has_a_bound() -> None:
 
 
 @pytest.mark.parametrize(
+    ("pattern", "steps"),
+    [
+        (b"", 0),
+        (b"*", 0),
+        (b"orders", 0),
+        (b"orders:*", 0),
+        (b"a" * 1024, 0),
+        (b"*:1", 1),
+        (b"orders:?*", 1),
+        (rb"orders\*", 1),
+        (b"?" * 128, 2),
+        (b"*a" * 512, 9),
+    ],
+)
+def test_what_matching_costs(pattern: bytes, steps: int) -> None:
+    assert glob.steps_per_byte(pattern) == steps
+
+
+@pytest.mark.parametrize(
     "pattern",
     [b"*a" * 512, b"*a?" * 340, b"*[ab]" * 204, b"*a*a*a*a*a*a*a*a*a*a*a*a?b", b"a?" * 512],
 )

@@ -3,9 +3,13 @@
 Pure. `answer` gives the whole reply to any of these commands; the functions below it make the
 pieces. Shapes and texts are those of Redis 7, which its clients read: redis-cli takes its hints
 from COMMAND DOCS, cluster clients take key positions from COMMAND.
+
+What is said of one command is made and encoded once: a client may ask for it a thousand times in
+one call, and gets it as often.
 """
 
 from collections.abc import Callable
+from functools import cache
 from textwrap import wrap
 from typing import Any
 
@@ -26,7 +30,7 @@ from resplock.resp.arguments import (
 from resplock.resp.binding import Call
 from resplock.resp.command import Command, Flag, KeySpec
 from resplock.resp.commands import COMMANDS, find, look_up
-from resplock.resp.replies import Members, Simple
+from resplock.resp.replies import Lasting, Members, Simple
 
 LATER = "Not available in this version."
 
@@ -42,8 +46,13 @@ def answer(call: Call) -> Any:
 # --- COMMAND -------------------------------------------------------------------------------------
 
 
-def command_info(command: Command) -> list[Any]:
+@cache
+def command_info(command: Command) -> Lasting:
     """One element of COMMAND's reply."""
+    return Lasting(_command_info(command))
+
+
+def _command_info(command: Command) -> list[Any]:
     specs = command.key_specs
     first, last, step = _fixed_keys(specs)
     return [
@@ -89,30 +98,35 @@ def _key_spec(spec: KeySpec, command: Command) -> dict[str, Any]:
     }
 
 
-def all_info() -> list[Any]:
+def all_info() -> list[Lasting]:
     """COMMAND's reply."""
     return [command_info(command) for command in COMMANDS.values()]
 
 
-def info(names: tuple[bytes, ...]) -> list[Any]:
+def info(names: tuple[bytes, ...]) -> list[Lasting | None]:
     """COMMAND INFO's reply: nil for an unknown name."""
     if not names:
-        return all_info()
+        return [*all_info()]
     found = map(look_up, names)
-    return [command and command_info(command) for command in found]
+    return [command_info(command) if command else None for command in found]
 
 
 # --- COMMAND DOCS --------------------------------------------------------------------------------
 
 
-def docs(names: tuple[bytes, ...]) -> dict[str, Any]:
+def docs(names: tuple[bytes, ...]) -> dict[str, Lasting]:
     """COMMAND DOCS's reply: unknown names are left out."""
     found = map(look_up, names) if names else COMMANDS.values()
     return {command.full_name: command_docs(command) for command in found if command}
 
 
-def command_docs(command: Command) -> dict[str, Any]:
+@cache
+def command_docs(command: Command) -> Lasting:
     """One value of COMMAND DOCS's reply."""
+    return Lasting(_command_docs(command))
+
+
+def _command_docs(command: Command) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "summary": f"{command.summary} {LATER}" if command.later else command.summary,
         "since": command.since,

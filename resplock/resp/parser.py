@@ -71,6 +71,9 @@ length_header = [b"$%d" % length for length in range(TABLED_BYTES_MAX + 1)].__ge
 assert TABLED_BYTES_MAX <= ARGUMENT_BYTES_UNAUTHENTICATED_MAX <= ARGUMENT_BYTES_MAX
 assert INLINE_BYTES_MAX <= ARGUMENT_BYTES_MAX <= COMMAND_BYTES_MAX
 
+LONE_BYTES_MAX = 4 * TABLED_BYTES_MAX
+"""The longest chunk that `Parser.lone` splits. A longer one is rarely one command of short arguments,
+and on a pipelined connection each chunk would be split in vain before `commands` does it again."""
 WINDOW_BYTES = 64 * 1024
 """How much is split at once for `take_canonical`."""
 assert WINDOW_BYTES <= COMMAND_BYTES_MAX
@@ -201,7 +204,7 @@ class Parser:
         The usual case on a connection without pipelining, and half as long as `feed` and `commands`.
         None says only that it was not found to be so: then `feed` the data.
         """
-        if not self._direct or self._data:
+        if not self._direct or self._data or len(data) > LONE_BYTES_MAX:
             return None
         parts = data.split(CRLF)
         if SPANS.get(parts[0]) != len(parts) - 1 or parts[-1]:

@@ -15,6 +15,7 @@ Source: the Redis serialization protocol specification, https://redis.io/docs/re
 """
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
@@ -70,6 +71,15 @@ class Push(msgspec.Struct, frozen=True):
     """A message that is not a reply, such as one of a subscription. An array in RESP2."""
 
     items: tuple[Any, ...]
+
+
+class Lasting(msgspec.Struct, frozen=True, eq=False):
+    """A value that never changes and is there for good: encoded once, whatever its size.
+
+    The bytes are kept for ever, so never make one on behalf of a client.
+    """
+
+    value: Any
 
 
 # --- Python values -------------------------------------------------------------------------------
@@ -169,6 +179,10 @@ def _value_encoders(protocol: int) -> Encoders:
     def array(values: list[Any] | tuple[Any, ...]) -> bytes:
         return b"*%d\r\n%b" % (len(values), b"".join(each(values)))
 
+    @cache
+    def lasting(value: Lasting) -> bytes:
+        return encoders[type(value.value)](value.value)
+
     def items(value: Members | Push, mark: bytes) -> bytes:
         return b"%b%d\r\n%b" % (mark, len(value.items), b"".join(each(value.items)))
 
@@ -199,6 +213,7 @@ def _value_encoders(protocol: int) -> Encoders:
         frozenset: unordered,
         Members: lambda value: items(value, set_mark),
         Push: lambda value: items(value, push_mark),
+        Lasting: lasting,
     }
     return encoders
 

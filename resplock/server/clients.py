@@ -3,7 +3,7 @@
 I/O layer. A connection's deadlines are watched by one sweep a second over all connections, so that
 they cost nothing per command; it goes in small parts, so that ten thousand of them stall nobody. The
 memory that all clients together hold back (begun commands,
-replies not read) is bounded too: beyond CLIENTS_BYTES_MAX, whoever holds most is disconnected.
+replies not read) is bounded too: beyond limits.CLIENTS_BYTES_MAX, whoever holds most is disconnected.
 
 Whatever clients do, the log has at most one line a minute of each kind about it, with a count.
 """
@@ -31,16 +31,6 @@ if TYPE_CHECKING:
     from resplock.server.local import LocalCommands
 
 logger = structlog.get_logger()
-
-CLIENTS_BYTES_MAX = 256 << 20
-"""What all clients together may make this process keep: beyond it, the largest are disconnected."""
-UNREAD_MS_MAX = 10_000
-"""How long a client may read nothing while more than OUTPUT_BUFFER_BYTES_MAX of replies wait for it,
-or while anything does and it has nothing more to ask."""
-COMPLAINT_EVERY_MS = 60_000
-"""Each kind of complaint about clients is logged at most so often."""
-DESCRIPTORS_RESERVED = 128
-"""File descriptors kept from clients: without one for its files, the log could not go on."""
 
 _SWEEP_EVERY_S = 1.0
 _SWEEP_PARTS = 10
@@ -80,7 +70,7 @@ class _Complaint:
 
     def __init__(self) -> None:
         self.count = 0
-        self.logged_ms = -COMPLAINT_EVERY_MS
+        self.logged_ms = -limits.COMPLAINT_EVERY_MS
         self.who: dict[str, object] = {}
 
 
@@ -237,11 +227,11 @@ class Clients:
 
     def _begin_sweep(self, stamp_ms: int) -> None:
         """The last sweep is over: what it has found, and whom the next one is to look at."""
-        if self._held > CLIENTS_BYTES_MAX:
+        if self._held > limits.CLIENTS_BYTES_MAX:
             self._relieve()
         self._held = 0
         for kind, complaint in self._complaints.items():
-            if complaint.count and stamp_ms - complaint.logged_ms >= COMPLAINT_EVERY_MS:
+            if complaint.count and stamp_ms - complaint.logged_ms >= limits.COMPLAINT_EVERY_MS:
                 self._log(kind, complaint, stamp_ms)
         self._to_sweep = list(self._connections.values())
         self._part = len(self._to_sweep) // _SWEEP_PARTS + 1
@@ -287,7 +277,7 @@ class Clients:
         elif not watched.unread_since_ms or unsent < before:
             watched.unread_since_ms = stamp_ms
         else:
-            return stamp_ms - watched.unread_since_ms > UNREAD_MS_MAX
+            return stamp_ms - watched.unread_since_ms > limits.UNREAD_MS_MAX
         return False
 
     # --- memory ----------------------------------------------------------------------------------
@@ -303,14 +293,14 @@ class Clients:
         self._charged = 0
         held = [(connection.memory, connection.id) for connection in self._connections.values()]
         total = sum(size for size, _ in held)
-        if total <= CLIENTS_BYTES_MAX:
+        if total <= limits.CLIENTS_BYTES_MAX:
             return
         for size, client_id in sorted(held, reverse=True):
             self.close(
                 self._connections[client_id], "clients hold too much memory, and it the most"
             )
             total -= size
-            if total <= CLIENTS_BYTES_MAX // 2:
+            if total <= limits.CLIENTS_BYTES_MAX // 2:
                 return
 
     # --- what the log says of clients ------------------------------------------------------------
@@ -329,7 +319,7 @@ class Clients:
         complaint.count += 1
         complaint.who = connection.describe()
         stamp_ms = now_ms()
-        if stamp_ms - complaint.logged_ms >= COMPLAINT_EVERY_MS:
+        if stamp_ms - complaint.logged_ms >= limits.COMPLAINT_EVERY_MS:
             self._log(kind, complaint, stamp_ms)
 
     def _log(self, kind: str, complaint: _Complaint, stamp_ms: int) -> None:
@@ -341,7 +331,7 @@ class Clients:
 def _descriptors(wanted: int) -> int:
     """How many of `wanted` connections this process can have open; raises its own limit if it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + DESCRIPTORS_RESERVED
+    needed = wanted + limits.DESCRIPTORS_RESERVED
     if soft != resource.RLIM_INFINITY and soft < needed:
         raised = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         try:
@@ -351,7 +341,7 @@ def _descriptors(wanted: int) -> int:
             pass  # some systems have a lower bound of their own
     if soft == resource.RLIM_INFINITY:
         return wanted
-    return max(soft - DESCRIPTORS_RESERVED, 1)
+    return max(soft - limits.DESCRIPTORS_RESERVED, 1)
 
 
 def _address(name: tuple[str, int]) -> str:

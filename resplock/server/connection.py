@@ -44,12 +44,13 @@ if TYPE_CHECKING:
 PROPOSALS = {
     spelling: cast("Callable[[list[bytes], int], Operation]", command.bind)
     for name, command in COMMANDS.items()
-    if command.meets is Meets.PROPOSE
+    if command.meets is Meets.PROPOSE and Flag.FAST in command.flags
     for spelling in (name, name.lower())
 }
 """The binders of the commands that are proposed, by the name in capitals or in small letters. What
 this buys: one lookup for each command on the hottest path; `find` takes care of every other spelling
-and command, which then goes alone."""
+and command, which then goes alone. So does what is not FAST: a KEEPALIVE costs as much as its owner
+has holds, and a pipeline of them must not become one entry."""
 
 _ENCODERS = {protocol: ENCODERS[protocol] | {CommandError: encode_error} for protocol in ENCODERS}
 """How each result of the node becomes bytes; it may also be an error that a query met."""

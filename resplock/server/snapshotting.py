@@ -44,6 +44,7 @@ class SnapshotJob:
 
     def __init__(self, node: Node, log: Log, fatal: Callable[[Exception], None]) -> None:
         self.running = False
+        self.last: SnapshotTaken | None = None
         self._node = node
         self._log = log
         self._fatal = fatal
@@ -107,6 +108,7 @@ class SnapshotJob:
         self._node.snapshot_taken(meta)
         duration_ms = round((time.monotonic() - self._started) * 1000)
         taken = SnapshotTaken(meta.index, meta.term, written, duration_ms)
+        self.last = taken
         logger.info("snapshot taken", **msgspec.structs.asdict(taken))
         self.running = False
         waiting, self._waiting = self._waiting, []

@@ -6,7 +6,6 @@ knows it, at least the table's; it only decides how much of a TTL is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import assert_never
 
 from resplock import glob, limits
@@ -111,20 +110,24 @@ def _page(table: LockTable, query: ListLocks, now_ms: int) -> LockPage:
     """The next page: slot by slot and by name within a slot, so that a cursor stays valid.
 
     A lock that is there from the first page to the last is listed exactly once, whatever else
-    comes and goes. A page ends at COUNT locks, at limits.LIST_BYTES_MAX, or after looking at
-    limits.LIST_LOOKED_AT_MAX locks, so that none stalls the server; it may be empty.
+    comes and goes. A page ends at COUNT locks, at limits.LIST_BYTES_MAX, after looking at
+    limits.LIST_LOOKED_AT_MAX locks, or when its filter has taken limits.LIST_STEPS_MAX steps, so that
+    none stalls the server; it may be empty. It looks at one lock at least.
     """
     number, after = _read_cursor(query.cursor)
-    wanted = _filter(query, table.unix_offset_ms)
+    wanted = _Filter(query, table.unix_offset_ms)
     found: list[LockInfo] = []
     room, looked_at = limits.LIST_BYTES_MAX, 0
     for slot in table.locks.used_slots(number):
-        if looked_at >= limits.LIST_LOOKED_AT_MAX:
-            return LockPage(_cursor(slot, None), tuple(found))
-        records = table.locks.sorted_slot(slot)
-        looked_at += len(records)
-        for name, lock in records:
-            if (slot == number and name <= after) or not wanted(name, lock):
+        last = after if slot == number else None
+        for name, lock in table.locks.sorted_slot(slot):
+            if last is not None and name <= last:
+                continue
+            if looked_at >= limits.LIST_LOOKED_AT_MAX or wanted.steps >= limits.LIST_STEPS_MAX:
+                return LockPage(_cursor(slot, last), tuple(found))
+            looked_at += 1
+            last = name
+            if not wanted(name, lock):
                 continue
             info = lock_info(table, name, lock, now_ms)
             found.append(info)
@@ -156,26 +159,58 @@ def _read_cursor(cursor: bytes) -> tuple[int, LockName]:
     return number, name
 
 
-def _filter(query: ListLocks, unix_offset_ms: int) -> Callable[[LockName, Lock], bool]:
-    prefix = DB_PREFIXES[query.db]
-    key_matches, owner_matches = glob.compile(query.match), glob.compile(query.owner)
-    before, after = query.expires_before, query.expires_after
+class _Filter:
+    """What a listing wants, and how much work it was to find out."""
 
-    def wanted(name: LockName, lock: Lock) -> bool:
-        if name[:1] != prefix or query.contested or not key_matches(key_of(name)):
+    __slots__ = (
+        "_key_matches",
+        "_key_steps",
+        "_offset_ms",
+        "_owner_matches",
+        "_owner_steps",
+        "_prefix",
+        "_query",
+        "steps",
+    )
+
+    def __init__(self, query: ListLocks, unix_offset_ms: int) -> None:
+        self.steps = 0
+        """As `glob.steps_per_byte` counts; comparing two pairs of metadata is one."""
+        self._query = query
+        self._prefix = DB_PREFIXES[query.db]
+        self._offset_ms = unix_offset_ms
+        self._key_matches, self._key_steps = _compiled(query.match)
+        self._owner_matches, self._owner_steps = _compiled(query.owner)
+
+    def __call__(self, name: LockName, lock: Lock) -> bool:
+        query = self._query
+        if name[:1] != self._prefix or query.contested:
+            return False
+        self.steps += self._key_steps * len(name)
+        if not self._key_matches(key_of(name)):
             return False
         hold = lock.holds[0]
-        if query.owner and not owner_matches(hold.owner):
+        if query.owner:
+            self.steps += self._owner_steps * len(hold.owner)
+            if not self._owner_matches(hold.owner):
+                return False
+        if not self._expires_in_time(hold.deadline_ms):
             return False
-        if before or after:
-            if not hold.deadline_ms:
-                return False
-            expires_at = hold.deadline_ms + unix_offset_ms
-            if (before and expires_at >= before) or (after and expires_at <= after):
-                return False
+        self.steps += len(query.metadata) * len(hold.metadata)
         return all(pair in hold.metadata for pair in query.metadata)
 
-    return wanted
+    def _expires_in_time(self, deadline_ms: int) -> bool:
+        before, after = self._query.expires_before, self._query.expires_after
+        if not (before or after):
+            return True
+        if not deadline_ms:
+            return False
+        expires_at = deadline_ms + self._offset_ms
+        return not ((before and expires_at >= before) or (after and expires_at <= after))
+
+
+def _compiled(pattern: bytes) -> tuple[glob.Matcher, int]:
+    return glob.compile(pattern), glob.steps_per_byte(pattern)
 
 
 def _reply_bytes(info: LockInfo) -> int:

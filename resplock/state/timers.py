@@ -6,8 +6,13 @@ unsorted in one dict for each quarter of a second, and only the quarter whose ti
 sorted. (Dicts whose values are None, not sets: the garbage collector does not walk a dict of bytes,
 but it does walk every set, which for a million locks is a pause of 50 ms.)
 
-Invariant: a name is in the wheel (or, stale or not, in the heap) exactly when `deadline_of(name)` is
-not 0, under that deadline. Names leave the heap lazily: what does not match `deadline_of` is stale.
+Invariants:
+
+- A name is in the wheel (or, stale or not, in the heap) exactly when `deadline_of(name)` is not 0,
+  under that deadline. Names leave the heap lazily: what does not match `deadline_of` is stale.
+- `_order` has the number of each bucket once. An empty bucket stays until its time has come: were it
+  removed, a quarter's only lock, taken and released, would bring its number into `_order` each time.
+- `_filled` is the number of buckets that are not empty.
 """
 
 from __future__ import annotations
@@ -24,19 +29,20 @@ _BUCKET_BITS = 8
 class Timers:
     """The next end of every lock that has one."""
 
-    __slots__ = ("_buckets", "_deadline_of", "_near", "_near_end", "_order")
+    __slots__ = ("_buckets", "_deadline_of", "_filled", "_near", "_near_end", "_order")
 
     def __init__(self, deadline_of: Callable[[LockName], int]) -> None:
         """`deadline_of(name)` says when the name is due at present, in ms; 0 for never."""
         self._deadline_of = deadline_of
         self._buckets: dict[int, dict[LockName, None]] = {}  # dicts as sets: see the module
+        self._filled = 0
         self._order: list[int] = []  # a heap of the buckets' numbers
         self._near: list[tuple[int, LockName]] = []  # a heap
         self._near_end = 0  # buckets below this number were moved to the heap
 
     def __bool__(self) -> bool:
         """Whether anything may still end. Stale names may make it say so a little too long."""
-        return bool(self._near) or any(self._buckets.values())
+        return self._filled > 0 or bool(self._near)
 
     def add(self, name: LockName, deadline_ms: int) -> None:
         """Watch for an end at `deadline_ms` (> 0)."""
@@ -45,6 +51,10 @@ class Timers:
             heappush(self._near, (deadline_ms, name))
             return
         bucket = self._buckets.get(number)
+        if bucket:
+            bucket[name] = None
+            return
+        self._filled += 1
         if bucket is None:
             self._buckets[number] = {name: None}
             heappush(self._order, number)
@@ -54,8 +64,10 @@ class Timers:
     def remove(self, name: LockName, deadline_ms: int) -> None:
         """Forget the end that was added at `deadline_ms`; `deadline_of` no longer says so."""
         bucket = self._buckets.get(deadline_ms >> _BUCKET_BITS)
-        if bucket is not None:
+        if bucket:
             bucket.pop(name, None)
+            if not bucket:
+                self._filled -= 1
 
     def due(self, stamp_ms: int) -> tuple[int, LockName] | None:
         """The first end at or before `stamp_ms`, in the order (deadline, name), left in place."""
@@ -76,7 +88,9 @@ class Timers:
         opened = False
         while self._order and self._order[0] <= current:
             names = self._buckets.pop(heappop(self._order))
-            self._near.extend((self._deadline_of(name), name) for name in sorted(names))
-            opened = True
+            if names:
+                self._filled -= 1
+                self._near.extend((self._deadline_of(name), name) for name in sorted(names))
+                opened = True
         if opened:
             heapify(self._near)

@@ -26,7 +26,7 @@ import hiredis
 
 from resplock.resp.commands import COMMANDS
 from tests.attacks.server import DEADLINE_S, Server, array
-from tests.server.fakes import parse_replies
+from tests.replies import parse_replies
 
 NEVER = {b"SHUTDOWN", b"KILL"}
 """Words of commands that would end the server, or the connections that look after it."""

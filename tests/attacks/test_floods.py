@@ -153,9 +153,6 @@ def test_nonsense_from_a_thousand_connections_fills_no_log(server: Server) -> No
                 link.drain()
 
 
-@pytest.mark.xfail(
-    reason="commands of one run count alike, and an owner may have any number of holds"
-)
 def test_an_owner_with_many_holds(tmp_path: Path) -> None:
     """A KEEPALIVE costs as much as the owner has holds; a pipeline of them is one entry to apply."""
     with Server(tmp_path) as server, server.connect() as link:

@@ -16,8 +16,8 @@ DEADLINES = {
     "limits.PARTIAL_COMMAND_MS_MAX": 400,
     "limits.UNAUTHENTICATED_MS_MAX": 400,
     "limits.OUTPUT_BUFFER_BYTES_MAX": limits.OUTPUT_PAUSE_BYTES,
-    "clients.UNREAD_MS_MAX": 400,
-    "clients.CLIENTS_BYTES_MAX": 24 << 20,
+    "limits.UNREAD_MS_MAX": 400,
+    "limits.CLIENTS_BYTES_MAX": 24 << 20,
     "clients._CHARGED_BYTES_MAX": 4 << 20,
     "clients._SWEEP_EVERY_S": SWEEP_S,
 }

@@ -236,7 +236,7 @@ class Ended:
 
 def run(
     *words: str,
-    cwd: Path | None = None,
+    cwd: Path | str | None = None,
     settings: Mapping[str, str] | None = None,
     given: str | None = None,
 ) -> Ended:

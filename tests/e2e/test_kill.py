@@ -20,7 +20,7 @@ from tests.e2e.process import ServerProcess
 from tests.e2e.waiting import eventually, now_ms
 from tests.e2e.wire import Closed, by_field, command
 
-ROUNDS = int(os.environ.get("RESPLOCK_KILL_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("RESPLOCK_KILL_ROUNDS", "12"))
 SEED = int(os.environ.get("RESPLOCK_KILL_SEED", "1"))
 KEYS = [f"key/{number}" for number in range(30)]
 REPLIES_MAX = 2_500
@@ -67,7 +67,7 @@ class Campaign:
             raise AssertionError(f"it ended by itself:\n{self.server.log()}")
 
 
-@pytest.mark.timeout(60 + 15 * ROUNDS)
+@pytest.mark.timeout(60 + 10 * ROUNDS)
 @pytest.mark.parametrize("snapshot_entries", [200, 1_000_000])
 def test_at_any_moment(make_server: MakeServer, snapshot_entries: int) -> None:
     server = make_server(f"--snapshot-entries={snapshot_entries}").start()

@@ -12,6 +12,7 @@ from typing import Any
 import hiredis
 import pytest
 
+from tests.replies import parse_replies
 from tests.tools import find_tool
 
 
@@ -67,9 +68,6 @@ class RealRedis:
 
 def parsed(reply: bytes) -> Any:
     """One reply as a client sees it. Fails unless the bytes are exactly one reply."""
-    reader = hiredis.Reader()
-    reader.feed(reply)
-    value = reader.gets()
-    assert value is not False
-    assert not reader.has_data()
+    [value], whole = parse_replies(reply)
+    assert whole
     return value

@@ -117,6 +117,21 @@ def test_all_commands_and_some() -> None:
     assert some[0][1:8] == [-3, [b"write", b"fast"], 1, 1, 1, [b"@lock", b"@write", b"@fast"], []]
 
 
+def test_a_name_is_answered_as_often_as_it_is_asked() -> None:
+    some = ask("COMMAND", "INFO", *["client", "nope"] * 500)
+    assert len(some) == 1_000
+    assert some[0] == some[998] == ask("COMMAND", "INFO", "client")[0]
+    assert some[999] is None
+    assert ask("COMMAND", "DOCS", *["client", "nope"] * 500) == ask("COMMAND", "DOCS", "client")
+
+
+def test_what_is_said_of_a_command_is_encoded_once() -> None:
+    select = COMMANDS[b"SELECT"]
+    for protocol in (2, 3):
+        for describe in (introspection.command_info, introspection.command_docs):
+            assert encode(describe(select), protocol) is encode(describe(select), protocol)
+
+
 # --- COMMAND DOCS --------------------------------------------------------------------------------
 
 

@@ -10,7 +10,12 @@ import pytest
 
 from resplock import limits
 from resplock.errors import ProtocolError
-from resplock.resp.parser import INLINE_BYTES_UNAUTHENTICATED_MAX, Parser, split_inline
+from resplock.resp.parser import (
+    INLINE_BYTES_UNAUTHENTICATED_MAX,
+    LONE_BYTES_MAX,
+    Parser,
+    split_inline,
+)
 
 Commands = list[list[bytes]]
 PING = b"*1\r\n$4\r\nPING\r\n"
@@ -99,6 +104,24 @@ def test_gives_a_command() -> None:
     assert parser.commands() == [[b"LOCK.ACQUIRE", b"a", b"me"]]
     assert (parser.buffered, parser.partial, parser.again) == (0, False, False)
     assert parser.commands() == []
+
+
+def test_one_command_alone() -> None:
+    parser = Parser()
+    assert parser.lone(ACQUIRE) == [b"LOCK.ACQUIRE", b"a", b"me"]
+    assert parser.lone(ACQUIRE * 2) is None
+    assert parser.lone(b"PING\r\n") is None
+    parser.feed(ACQUIRE[:5])
+    assert parser.lone(ACQUIRE) is None, "something waits"
+
+
+def test_a_long_chunk_is_not_split_to_see_whether_it_is_one_command() -> None:
+    whole = array(*[b"x" * 100] * (LONE_BYTES_MAX // 108))
+    assert LONE_BYTES_MAX - 108 < len(whole) <= LONE_BYTES_MAX
+    longer = array(*[b"x" * 100] * (LONE_BYTES_MAX // 108 + 1))
+    assert Parser().lone(whole) == parse([whole])[0][0]
+    assert Parser().lone(longer) is None
+    assert len(parse([longer])[0]) == 1
 
 
 @pytest.mark.parametrize(

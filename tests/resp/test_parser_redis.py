@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resplock.resp.parser import Parser
+from tests.replies import parse_replies
 from tests.resp.test_parser import Commands, array, parse
 from tests.tools import find_tool
 
@@ -46,19 +47,19 @@ class Redis:
 
     def answer(self, data: bytes) -> list[object]:
         """Every reply to these bytes. Redis has answered them when it sees that we send no more."""
-        reader = hiredis.Reader()
+        received = bytearray()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.settimeout(20)
             link.connect(self.path)
             try:
                 link.sendall(data)
                 link.shutdown(socket.SHUT_WR)
-                while received := link.recv(65_536):
-                    reader.feed(received)
+                while part := link.recv(65_536):
+                    received += part
             except (BrokenPipeError, ConnectionResetError):
                 pass  # it closed the connection over an error, with bytes of ours unread
-        replies = list(iter(reader.gets, False))
-        assert not reader.has_data()
+        replies, whole = parse_replies(bytes(received))
+        assert whole
         return replies
 
     def stop(self) -> None:

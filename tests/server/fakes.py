@@ -22,8 +22,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-import hiredis
-
 from resplock.config import Settings
 from resplock.errors import CommandError
 from resplock.limits import OUTPUT_PAUSE_BYTES
@@ -36,6 +34,7 @@ from resplock.server.local import Context, LocalCommands
 from resplock.state import queries
 from resplock.state.table import LockTable
 from resplock.types import Index, StampMs
+from tests.replies import parse_replies
 
 LOOPBACK = ("127.0.0.1", 50_000)
 STAMP_MS = StampMs(1_000)
@@ -217,7 +216,7 @@ class FakeEngine:
             status=lambda: SimpleNamespace(role="leader"),
         )
         self.node = SimpleNamespace(core=core, table=self.table, snapshot=SnapshotMeta())
-        self.snapshots = SimpleNamespace(start=self._start_snapshot, running=False)
+        self.snapshots = SimpleNamespace(start=self._start_snapshot, running=False, last=None)
         self.snapshot_waiters: list[Callable[[Any], None]] = []
         self._index = 0
 
@@ -343,16 +342,3 @@ def array(*argv: bytes) -> bytes:
     parts = [b"*%d\r\n" % len(argv)]
     parts += [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in argv]
     return b"".join(parts)
-
-
-def parse_replies(data: bytes) -> tuple[list[Any], bool]:
-    """Every reply in these bytes, and whether they end with a whole one."""
-    missing = object()  # hiredis's own sentinel is False, which equals the reply 0
-    reader = hiredis.Reader(notEnoughData=missing)
-    end = b"the end of the replies"  # hiredis forgets half an array when asked whether it has data
-    reader.feed(data)
-    replies = []
-    while (reply := reader.gets()) is not missing:
-        replies.append(reply)
-    reader.feed(b"+%b\r\n" % end)
-    return replies, reader.gets() == end

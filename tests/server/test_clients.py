@@ -525,7 +525,7 @@ def test_too_much_unread_for_too_long(clock: Clock) -> None:
     server = started()
     client = much_unread(server)
     assert client.connection.unsent > limits.OUTPUT_BUFFER_BYTES_MAX
-    sweep_for(server, clock, clients.UNREAD_MS_MAX)
+    sweep_for(server, clock, limits.UNREAD_MS_MAX)
     assert client.open
     sweep_for(server, clock, 3 * SECOND_MS)
     assert client.transport.aborted
@@ -568,7 +568,7 @@ def test_who_has_ended_must_read_the_rest_in_time(clock: Clock, how: str) -> Non
             client.send(b"*x\r\n")
     server.settle()
     assert not client.transport.closed
-    sweep_for(server, clock, clients.UNREAD_MS_MAX + 3 * SECOND_MS)
+    sweep_for(server, clock, limits.UNREAD_MS_MAX + 3 * SECOND_MS)
     assert client.transport.closed
     assert len(server.clients) == 0
 
@@ -579,7 +579,7 @@ def test_who_has_ended_must_read_the_rest_in_time(clock: Clock, how: str) -> Non
 def test_who_holds_most_back_goes_first(
     monkeypatch: pytest.MonkeyPatch, clock: Clock, log: list[Any]
 ) -> None:
-    monkeypatch.setattr(clients, "CLIENTS_BYTES_MAX", 3_000_000)
+    monkeypatch.setattr(limits, "CLIENTS_BYTES_MAX", 3_000_000)
     server = started()
     small = server.connect()
     small.send(b"*2\r\n$4\r\nECHO\r\n$1000\r\nx")
@@ -596,7 +596,7 @@ def test_who_holds_most_back_goes_first(
 
 
 def test_much_at_once_does_not_wait_for_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "CLIENTS_BYTES_MAX", 20 << 20)
+    monkeypatch.setattr(limits, "CLIENTS_BYTES_MAX", 20 << 20)
     server = started(maxclients=200)
     crowd = [server.connect() for _ in range(150)]
     data = array(b"INFO", *[b"x" * 60_000] * 17)[:-1]
@@ -609,7 +609,7 @@ def test_much_at_once_does_not_wait_for_the_sweep(monkeypatch: pytest.MonkeyPatc
 
 
 def test_unread_replies_count_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "CLIENTS_BYTES_MAX", 20 << 20)
+    monkeypatch.setattr(limits, "CLIENTS_BYTES_MAX", 20 << 20)
     server = started()
     crowd = [much_unread(server) for _ in range(20)]
     assert sum(client.connection.memory for client in crowd if client.open) < (20 << 20) + (

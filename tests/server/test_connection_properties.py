@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tests.server.fakes import FakeClient, FakeServer, array, parse_replies
+from tests.replies import parse_replies
+from tests.server.fakes import FakeClient, FakeServer, array
 
 
 @pytest.fixture(autouse=True)

@@ -125,9 +125,29 @@ def test_what_many_clients_submit_is_one_write_and_then_the_answers(bench: Bench
     assert bench.events == [], "nothing is done before the loop turns"
     assert len(bench.loop.soon) == 1, "one turn for all"
     bench.loop.turn()
+    assert bench.events == [], "it looks once more whether others come"
+    bench.loop.turn()
     assert bench.events == ["save"] + ["deliver"] * 20
     assert all(len(caller.results) == 2 for caller in callers)
     assert not bench.loop.soon
+
+
+def test_a_client_that_is_alone_does_not_wait_for_others(bench: Bench) -> None:
+    bench.engine.submit(bench.caller(), [acquire("me")])
+    bench.loop.turn()
+    assert bench.events == ["save", "deliver"]
+
+
+def test_clients_that_keep_coming_share_a_write_but_not_for_ever(bench: Bench) -> None:
+    callers = [bench.caller(), bench.caller()]
+    for caller in callers:
+        bench.engine.submit(caller, [acquire("me")])
+    while not bench.events:
+        callers.append(bench.caller())
+        bench.engine.submit(callers[-1], [acquire("me")])
+        bench.loop.turn()
+    assert 3 < len(callers) < 20
+    assert bench.events == ["save"] + ["deliver"] * len(callers)
 
 
 def test_a_read_writes_nothing(bench: Bench) -> None:

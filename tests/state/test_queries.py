@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -241,6 +243,43 @@ def test_a_page_looks_at_a_bounded_number_of_locks(monkeypatch: pytest.MonkeyPat
     table = table_with(*MANY)
     assert len(pages(table, match=b"nothing")) == len(MANY) // 50
     assert sorted(listed(table, count=1000)) == sorted(map(key_of, MANY))
+
+
+def test_a_page_ends_within_a_slot_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LIST_LOOKED_AT_MAX", 7)
+    names = [lock_name(0, b"{tag}%d" % i) for i in range(50)]
+    table = table_with(*names)
+    assert len(pages(table, match=b"nothing")) == -(-50 // 7)
+    assert sorted(listed(table, count=1000)) == sorted(map(key_of, names))
+
+
+@pytest.mark.parametrize(
+    ("query", "locks_per_page"),
+    [
+        ({"match": b"k*"}, 50),  # one comparison each
+        ({"match": b"k?*"}, 10),
+        ({"match": b"k" + b"*" * 126}, 10),
+        ({"match": b"k" + b"*" * 127}, 5),
+        ({"match": b"k?*", "owner": b"me*?"}, 3),  # ends behind the lock with which it is too much
+        ({"owner": b"*" * 1000 + b"?"}, 1),
+        ({"metadata": ((b"a", b"b"), (b"c", b"d"))}, 10),
+    ],
+)
+def test_a_page_does_a_bounded_amount_of_work(
+    monkeypatch: pytest.MonkeyPatch, query: dict[str, Any], locks_per_page: int
+) -> None:
+    """Long keys and slow globs make it look at fewer locks. All are found on the way."""
+    monkeypatch.setattr(limits, "LIST_LOOKED_AT_MAX", 50)
+    monkeypatch.setattr(limits, "LIST_STEPS_MAX", 40)
+    names = [lock_name(0, b"k%02d" % i) for i in range(50)]
+    assert {len(name) for name in names} == {4}
+    owner, metadata = b"me-and-mine!", ((b"a", b"b"), (b"c", b"d"))
+    table = LockTable()
+    table.apply(1, 1, [Acquire(name, owner, metadata=metadata) for name in names])
+    found = pages(table, count=1000, **query)
+    assert len(found) == -(-50 // locks_per_page)
+    if "owner" not in query:
+        assert sorted(lock.name for page in found for lock in page.locks) == sorted(names)
 
 
 @pytest.mark.parametrize(

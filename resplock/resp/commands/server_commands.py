@@ -3,6 +3,7 @@
 Pure, and only data.
 """
 
+from resplock import limits
 from resplock import operations as ops
 from resplock.resp import shapes
 from resplock.resp.arguments import OneOf, Pattern, PureToken, Text
@@ -106,7 +107,13 @@ _CONFIG_SUBCOMMANDS = (
         group=Group.SERVER,
         flags=(Flag.ADMIN, Flag.NOSCRIPT, Flag.LOADING, Flag.STALE),
         arguments=(
-            Pattern(name="parameter", field="parameters", multiple=True, summary="Names or globs."),
+            Pattern(
+                name="parameter",
+                field="parameters",
+                multiple=True,
+                summary=f"Names or globs: at most {limits.CONFIG_PATTERNS_MAX}, together of at most "
+                f"{limits.CONFIG_PATTERNS_BYTES_MAX} bytes.",
+            ),
         ),
         replies=(Reply("settings", Kind.MAP, "The settings that match, by name."),),
     ),

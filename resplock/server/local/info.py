@@ -58,7 +58,7 @@ def _server(context: Context) -> Fields:
 def _clients(context: Context) -> Fields:
     return {
         "connected_clients": len(context.clients),
-        "maxclients": context.settings.maxclients,
+        "maxclients": context.clients.maxclients,
         "blocked_clients": 0,
     }
 

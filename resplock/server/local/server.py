@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from resplock import glob, limits
+from resplock.errors import CommandError
 from resplock.resp import introspection
 from resplock.resp.binding import Call
 from resplock.resp.replies import Verbatim
@@ -20,7 +21,13 @@ def describe(_: Context, __: Connection, call: Call) -> Any:
 
 
 def config_get(context: Context, _: Connection, call: Call) -> Any:
-    matchers = [glob.compile(pattern.lower()) for pattern in call.values["parameters"]]
+    patterns: tuple[bytes, ...] = call.values["parameters"]
+    count_max, bytes_max = limits.CONFIG_PATTERNS_MAX, limits.CONFIG_PATTERNS_BYTES_MAX
+    if len(patterns) > count_max or sum(map(len, patterns)) > bytes_max:
+        raise CommandError(
+            f"CONFIG GET: at most {count_max} parameters, together of at most {bytes_max} bytes"
+        )
+    matchers = [glob.compile(pattern.lower()) for pattern in patterns]
     return {
         name: str(value)
         for name, value in sorted(_configuration(context).items())
@@ -59,7 +66,7 @@ def _configuration(context: Context) -> dict[str, object]:
         "databases": limits.DATABASES,
         "dir": settings.data_dir.absolute(),
         "election-timeout-ms": settings.election_timeout_ms,
-        "maxclients": settings.maxclients,
+        "maxclients": context.clients.maxclients,
         "maxmemory": 0,
         "maxmemory-policy": "noeviction",
         "node-id": settings.node_id,
