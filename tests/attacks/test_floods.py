@@ -156,13 +156,13 @@ def test_nonsense_from_a_thousand_connections_fills_no_log(server: Server) -> No
 def test_an_owner_with_many_holds(tmp_path: Path) -> None:
     """A KEEPALIVE costs as much as the owner has holds; a pipeline of them is one entry to apply."""
     with Server(tmp_path) as server, server.connect() as link:
-        calls = [array(b"LOCK.ACQUIRE", b"%d" % number, b"me") for number in range(10_000)]
+        calls = [array(b"LOCK.ACQUIRE", b"%d" % number, b"holder") for number in range(10_000)]
         for begin in range(0, len(calls), 500):
             link.send(b"".join(calls[begin : begin + 500]))
             for _ in range(500):
                 link.read()
         with server.watched(latency_s_max=1):
-            link.send(array(b"LOCK.KEEPALIVE", b"me") * 100)
+            link.send(array(b"LOCK.KEEPALIVE", b"holder") * 100)
             for _ in range(100):
                 assert link.read() == 10_000
 
