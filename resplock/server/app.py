@@ -38,6 +38,8 @@ from resplock.types import Index, NodeId
 logger = structlog.get_logger()
 
 EXIT_STORAGE = 1
+_REACHED_WITHOUT_NAME = ("127.0.0.1", "0.0.0.0")
+"""What --host may be for redis-cli to find the server on its own."""
 
 
 def run(settings: Settings) -> None:
@@ -141,10 +143,12 @@ class Server:
     def _greet(self, context: Context) -> None:
         """The one start line: what runs where, and how to try it."""
         host = self._settings.host
+        address = f"[{host}]" if ":" in host else host
+        where = "" if host in _REACHED_WITHOUT_NAME else f"-h {host} "
         sys.stdout.write(
-            f"resplock {__version__} ready on {host}:{context.port} "
+            f"resplock {__version__} ready on {address}:{context.port} "
             f"(data {self._directory.path}, pid {os.getpid()}); "
-            f"try: redis-cli -p {context.port} LOCK.ACQUIRE orders/42 me TTL 30000\n"
+            f"try: redis-cli {where}-p {context.port} LOCK.ACQUIRE orders/42 me TTL 30000\n"
         )
         sys.stdout.flush()
 

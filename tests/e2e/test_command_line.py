@@ -11,6 +11,7 @@ import pytest
 from resplock import __version__
 from tests.e2e.conftest import MakeServer
 from tests.e2e.process import COMMAND, START_LINE, Ended, run
+from tests.tools import find_tool
 
 SERVE = (*COMMAND, "serve")
 
@@ -77,6 +78,17 @@ class TestStartLine:
         assert match["host"] == "127.0.0.1"
         assert match["data"] == str(server.data_dir)
         assert match["try"].startswith(f"redis-cli -p {server.port} LOCK.ACQUIRE ")
+
+    def test_what_it_suggests_works_on_another_address(self, make_server: MakeServer) -> None:
+        server = make_server("--host=127.0.0.7")
+        server.begin()
+        match = START_LINE.fullmatch(server.wait_for_start_line())
+        assert match
+        assert match["host"] == "127.0.0.7"
+        words = match["try"].split()
+        assert words[1:3] == ["-h", "127.0.0.7"]
+        done = run(find_tool("redis-cli"), *words[1:])
+        assert "granted" in done.output
 
     def test_logs_are_structured(self, make_server: MakeServer) -> None:
         server = make_server("--log-format=json", "--log-level=info").start()

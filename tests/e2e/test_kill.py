@@ -176,7 +176,7 @@ class TestTime:
                 return True
 
             eventually(moved, "a clock in the log")
-            assert now_ms() - granted < 5_500
+            assert now_ms() - granted < 7_000
         server.kill9()
         killed = now_ms()
         eventually(lambda: now_ms() > killed + 1_500, "time without a server")
@@ -192,17 +192,16 @@ class TestTime:
         server.kill9()
         killed = now_ms()
         eventually(lambda: now_ms() > killed + ttl_ms, "time without a server")
-        began = now_ms()
         server.start()
+        started = now_ms()
         with server.wire(protocol=3) as wire:
             assert wire.map("LOCK.GET", "a")["version"] == version
-            started = now_ms()
-            eventually(lambda: wire.call("LOCK.GET", "a") is None, "its end")
-            ended = now_ms()
+            asked = now_ms()
+            while wire.call("LOCK.GET", "a") is not None:
+                assert asked - started <= ttl_ms, "it was given more time than it had"
+                asked = now_ms()
             assert wire.call("LOCK.CHECK", "a", version) == 0
             assert wire.map("LOCK.ACQUIRE", "a", "you")["version"] > version
-        assert ended - started <= ttl_ms + 100
-        assert ended - began >= 1
 
     def test_one_that_never_ends(self, make_server: MakeServer) -> None:
         server = make_server().start()
