@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.waiting import DEADLINE_S, eventually, now_ms
+from tests.e2e.waiting import DEADLINE_S, now_ms
 from tests.e2e.wire import Wire
 
 COMMAND = (sys.executable, "-m", "resplock")
@@ -206,19 +205,9 @@ class ServerProcess:
         """Everything that was written to standard error so far, by all its processes."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
-    def logged(self, text: str) -> None:
-        """Wait until the log contains this text."""
-        eventually(lambda: text in self.log(), f"{text!r} in the log")
-
     def assert_clean_log(self) -> None:
         """No traceback, ever: each is a bug, or something that ought to be said in words."""
         assert "Traceback" not in self.log(), self.log()
-
-    def copy_to(self, directory: Path) -> ServerProcess:
-        """A server that is not running yet, on a copy of the data as a crash now would leave it."""
-        other = ServerProcess(directory, *self.options, settings=self.settings)
-        shutil.copytree(self.data_dir, other.data_dir, symlinks=True)
-        return other
 
 
 class Ended:

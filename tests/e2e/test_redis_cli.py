@@ -111,7 +111,7 @@ RELEASED = """\
 
 
 class TestTour:
-    """The issue's "Seen working", line by line."""
+    """What a new user types, line by line."""
 
     def test_acquire_refuse_look_release(self, redis_cli: Cli) -> None:
         shows = redis_cli.shows
