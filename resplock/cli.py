@@ -42,6 +42,12 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
     return path
 
 
+def _check_host(_: click.Context, __: click.Parameter, host: str) -> str:
+    if not host.strip():
+        raise click.BadParameter("it is empty; 0.0.0.0 listens on every IPv4 address")
+    return host
+
+
 def _check_node_id(_: click.Context, __: click.Parameter, node_id: str) -> str:
     if not _NODE_ID.fullmatch(node_id):
         raise click.BadParameter(
@@ -52,7 +58,13 @@ def _check_node_id(_: click.Context, __: click.Parameter, node_id: str) -> str:
 
 
 @main.command(context_settings={"auto_envvar_prefix": "RESPLOCK", **_CONTEXT})
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    callback=_check_host,
+    help="Address to listen on.",
+)
 @click.option(
     "--port",
     default=7379,

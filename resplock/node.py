@@ -438,18 +438,20 @@ class Node:
         for client, query in self._reads.pop(read.context, ()):
             overdue = self._overdue(query, stamp_ms)
             if overdue is not None:
-                self.submit(None, [Settle((overdue,))])
+                self.submit(None, [Settle(overdue)])
             if overdue is not None or client in self._deferred:
                 self._deferred.setdefault(client, deque()).append((query, stamp_ms))
             else:
                 self._answer(client, query)
 
-    def _overdue(self, query: Query, stamp_ms: StampMs) -> LockName | None:
-        """The lock that the query asks about, if its hold has ended by `stamp_ms`."""
+    def _overdue(self, query: Query, stamp_ms: StampMs) -> tuple[LockName, ...] | None:
+        """The locks to settle before the query may be answered; None when nothing is overdue.
+
+        For a query about many locks an entry alone does it: it ends what is due, up to its cap.
+        """
         if isinstance(query, GetLock | CheckVersion | GetBackoff):
-            if self.table.overdue(query.name, stamp_ms):
-                return query.name
-        return None
+            return (query.name,) if self.table.overdue(query.name, stamp_ms) else None
+        return () if self.table.end_due(stamp_ms) else None
 
     def _finish_deferred(self) -> None:
         """Answer the reads that waited for overdue holds to be ended, as far as they have been."""

@@ -145,10 +145,12 @@ class Server:
         host = self._settings.host
         address = f"[{host}]" if ":" in host else host
         where = "" if host in _REACHED_WITHOUT_NAME else f"-h {host} "
+        password = " --askpass" if self._settings.requirepass else ""
         sys.stdout.write(
             f"resplock {__version__} ready on {address}:{context.port} "
             f"(data {self._directory.path}, pid {os.getpid()}); "
-            f"try: redis-cli {where}-p {context.port} LOCK.ACQUIRE orders/42 me TTL 30000\n"
+            f"try: redis-cli {where}-p {context.port}{password} "
+            "LOCK.ACQUIRE orders/42 me TTL 30000\n"
         )
         sys.stdout.flush()
 

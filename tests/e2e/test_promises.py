@@ -29,7 +29,6 @@ NEEDS_MORE_NODES = {
 NEEDS_MORE_LOAD = {"BUSY": "100,000 commands within one turn of the event loop"}
 CANNOT = {
     Promise("ROLE", "reply", "slave"): "a node that follows",
-    Promise("RAFT.SNAPSHOT", "error", "BUSY"): "a second call joins the snapshot that is taken",
     # These take any words, as in Redis.
     Promise("INFO", "error", "ERR"): "an unknown section has no fields",
     Promise("COMMAND INFO", "error", "ERR"): "an unknown name gets a nil",

@@ -256,6 +256,10 @@ COMMANDS = (
         ),
         builds=ops.KeepAlive,
         replies=(shapes.KEPT, shapes.KEPT_LOST),
+        details=(
+            "An owner is the same in every database: its holds are renewed in all of them.",
+            "The keys behind VERSIONS are of the connection's own database.",
+        ),
     ),
     Command(
         name="LOCK.GET",

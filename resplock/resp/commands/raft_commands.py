@@ -61,7 +61,6 @@ COMMANDS = (
                 ),
             ),
         ),
-        errors=("BUSY",),
     ),
     Command(
         name="RAFT.HEALTH",
