@@ -213,7 +213,7 @@ class Node:
         """Let time pass. Calls may be irregular; a long gap counts as one tick, not as many.
 
         A node whose loop stalled must look at what arrived meanwhile before it may conclude that
-        its leader is silent (RELIABILITY: election timers must notice local lag).
+        its leader is silent.
         """
         if self._next_tick_ms is None:
             self._next_tick_ms = now_ms + self.settings.tick_ms

@@ -1,4 +1,4 @@
-"""Bytes that are no commands: lengths, nesting, other protocols, endless lines (RELIABILITY 4)."""
+"""Bytes that are no commands: lengths, nesting, other protocols, endless lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""More than anybody could want: commands, replies, connections, passwords (RELIABILITY 4)."""
+"""More than anybody could want: commands, replies, connections, passwords."""
 
 from __future__ import annotations
 

@@ -80,7 +80,11 @@ def image(table: LockTable) -> list[bytes]:
 @settings(max_examples=300)
 @given(entries)
 def test_table_does_what_the_model_does(run: Entries) -> None:
-    """I1, I2, I7, I8, I9, I11: after every entry, outcomes and state are the model's."""
+    """After every entry, outcomes and state are the model's.
+
+    So a lock has one holder at most, versions only rise, RELEASE and RENEW need owner and version,
+    no hold ends early or is seen late, a REQUEST has one effect, and what is derived is right.
+    """
     table, model = LockTable(), Model()
     index, stamp = 1, 1
     granted: set[int] = set()
@@ -107,7 +111,7 @@ def test_table_does_what_the_model_does(run: Entries) -> None:
 @settings(max_examples=100)
 @given(entries, st.integers(0, 25))
 def test_a_restored_snapshot_goes_on_as_the_original(run: Entries, cut: int) -> None:
-    """I3, I10: whatever was applied before, original and copy answer alike ever after."""
+    """Whatever was applied before, original and copy answer alike ever after."""
     table = LockTable()
     copy: LockTable | None = None
     index, stamp = 1, 1
