@@ -202,7 +202,8 @@ class LockTable:
             lock = self._settle(slot, name, lock)
         if lock is None:
             return NotHeld(name)
-        hold = lock.hold_of(operation.owner)
+        first = lock.holds[0]  # nearly always the one
+        hold = first if first.owner == operation.owner else lock.hold_of(operation.owner)
         if hold is None or (operation.version and operation.version != hold.version):
             return _not_yours(operation, lock, hold)
         self.means.observe(name, self.clock_ms - hold.acquired_ms)
