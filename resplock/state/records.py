@@ -5,18 +5,24 @@ default that means "as before".
 
 One model for every kind of lock: a lock is a set of holds (and, with waiting, a queue). Memory per
 lock decides how many fit, so a record has no more fields than its kind of lock needs, integers that
-are equal within an entry (`acquired_ms`, `modified_ms`) are one object, and `gc=False` keeps a
+are equal within an entry (`acquired_ms`, `acquired_at`) are one object, and `gc=False` keeps a
 million of them out of the collector's way: no record can be part of a reference cycle.
 """
 
 from __future__ import annotations
 
 import enum
+from typing import Annotated, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
+from resplock.limits import INTEGER_MAX
 from resplock.operations import Metadata, Outcome
 from resplock.types import LockName, Natural, StampMs
+
+
+Moment: TypeAlias = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 
 
 class Mode(enum.IntEnum):
@@ -26,14 +32,19 @@ class Mode(enum.IntEnum):
 
 
 class Hold(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One owner's grant. `deadline_ms` is on the replicated clock; 0 means that it never ends."""
+    """One owner's grant.
+
+    `deadline_ms` (0: it never ends) and `acquired_ms` are on the replicated clock, which decides;
+    `acquired_at` and `modified_at` are unix milliseconds, by the offset of that time, for people.
+    """
 
     owner: bytes
     version: Natural
     deadline_ms: Natural
     ttl_ms: Natural
     acquired_ms: Natural
-    modified_ms: Natural
+    acquired_at: Moment
+    modified_at: Moment
     metadata: Metadata = ()
 
     def overdue(self, stamp_ms: int) -> bool:

@@ -141,7 +141,8 @@ def _sharing(lock: Lock, shared: _Shared) -> Lock:
             hold.deadline_ms,
             shared[hold.ttl_ms],
             shared[hold.acquired_ms],
-            shared[hold.modified_ms],
+            shared[hold.acquired_at],
+            shared[hold.modified_at],
             hold.metadata,
         )
         for hold in lock.holds

@@ -75,6 +75,7 @@ class LockTable:
         self.locks_by_db = [0] * limits.DATABASES
         self.clock_ms = StampMs(0)
         self.unix_offset_ms = 0
+        self._now_unix_ms = 0  # the entry's stamp in unix time: one object for all that it grants
         self.last_version = 0
         self.feature_level = FEATURE_LEVEL
         self._handlers: dict[type, Callable[[Any, int], Outcome]] = {
@@ -96,6 +97,7 @@ class LockTable:
         """
         assert stamp_ms >= self.clock_ms, "the replicated clock never goes back"
         self.clock_ms = StampMs(stamp_ms)
+        self._now_unix_ms = stamp_ms + self.unix_offset_ms
         self._end_due(stamp_ms)
         self.rates.sample(stamp_ms)
         handlers = self._handlers
@@ -165,7 +167,8 @@ class LockTable:
             self.timers.add(name, deadline_ms)
         else:
             deadline_ms = 0
-        hold = Hold(owner, version, deadline_ms, ttl_ms, stamp_ms, stamp_ms, operation.metadata)
+        now = self._now_unix_ms
+        hold = Hold(owner, version, deadline_ms, ttl_ms, stamp_ms, now, now, operation.metadata)
         slot[name] = Lock((hold,), deadline_ms)
         self.owners.add(owner, name)
         self.locks_by_db[name[0]] += 1
@@ -182,7 +185,7 @@ class LockTable:
             hold,
             ttl_ms=ttl_ms,
             deadline_ms=deadline_ms,
-            modified_ms=stamp_ms,
+            modified_at=self._now_unix_ms,
             metadata=operation.metadata or hold.metadata,
         )
         self._replace(slot, operation.name, lock, hold, extended)
@@ -261,6 +264,7 @@ class LockTable:
 
     def _set_unix_offset(self, operation: SetUnixOffset, index: int) -> Done:
         self.unix_offset_ms = operation.offset_ms
+        self._now_unix_ms = self.clock_ms + operation.offset_ms
         return Done()
 
     # --- ends ------------------------------------------------------------------------------------
@@ -312,7 +316,9 @@ class LockTable:
             ttl_ms = hold.ttl_ms
         stamp_ms = self.clock_ms
         deadline_ms = stamp_ms + ttl_ms if ttl_ms else 0
-        renewed = replace(hold, ttl_ms=ttl_ms, deadline_ms=deadline_ms, modified_ms=stamp_ms)
+        renewed = replace(
+            hold, ttl_ms=ttl_ms, deadline_ms=deadline_ms, modified_at=self._now_unix_ms
+        )
         self._replace(slot, name, lock, hold, renewed)
         self.totals.renewals += 1
         return ttl_ms

@@ -288,3 +288,14 @@ def test_a_page_does_a_bounded_amount_of_work(
 def test_a_cursor_that_no_page_gave_is_refused(cursor: bytes) -> None:
     with pytest.raises(CommandError, match=r"LOCK\.LIST: CURSOR"):
         queries.answer(table_with(A), ListLocks(0, cursor), 1)
+
+
+def test_moments_stay_when_the_offset_to_unix_time_changes() -> None:
+    """Time without a server moves the offset; when a hold was acquired does not move with it."""
+    table = LockTable()
+    table.apply(1, 100, [SetUnixOffset(1_000_000), Acquire(A, b"me", 60_000)])
+    table.apply(3, 200, [SetUnixOffset(9_000_000)])
+    info = queries.answer(table, GetLock(A), 200)
+    assert isinstance(info, LockInfo)
+    assert (info.acquired_at, info.last_modified) == (1_000_100, 1_000_100)
+    assert info.expires_at == 9_060_100
