@@ -21,7 +21,6 @@ from resplock.limits import INTEGER_MAX
 from resplock.operations import Metadata, Outcome
 from resplock.types import LockName, Natural, StampMs
 
-
 Moment: TypeAlias = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 
 
