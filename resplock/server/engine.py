@@ -28,6 +28,8 @@ _TICK_S = 0.01
 """How often the engine looks whether a hold has ended or a Raft tick is due."""
 _LOOKS_MAX = 4
 """How often a turn looks at the sockets again for clients that keep coming."""
+_LOOK_CLIENTS_MAX = 32
+"""With more clients than this, the sync is a small part of what a turn costs, and looking is not."""
 
 
 class Engine:
@@ -135,10 +137,11 @@ class Engine:
 
         While a write is synced and answered, the clients send again, one after the other. Without
         another look the first of them would make an entry of their own and the others would wait
-        for its sync; with it, most of them share one. A client that is alone never waits.
+        for its sync; with it, most of them share one (6 % more cycles at 16 connections, 9 % at 16 x
+        pipeline 16). A client that is alone never waits.
         """
         gathered = len(self.node.gathering.clients)
-        if gathered > max(self._gathered, 1) and self._looks < _LOOKS_MAX:
+        if max(self._gathered, 1) < gathered <= _LOOK_CLIENTS_MAX and self._looks < _LOOKS_MAX:
             self._gathered = gathered
             self._looks += 1
             return True

@@ -138,6 +138,13 @@ def test_a_client_that_is_alone_does_not_wait_for_others(bench: Bench) -> None:
     assert bench.events == ["save", "deliver"]
 
 
+def test_many_clients_are_written_at_once(bench: Bench) -> None:
+    for _ in range(100):
+        bench.engine.submit(bench.caller(), [acquire("me")])
+    bench.loop.turn()
+    assert bench.events == ["save"] + ["deliver"] * 100
+
+
 def test_clients_that_keep_coming_share_a_write_but_not_for_ever(bench: Bench) -> None:
     callers = [bench.caller(), bench.caller()]
     for caller in callers:
