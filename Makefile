@@ -29,6 +29,7 @@ run: $(RUN_READY)
 
 test: $(DEV_READY)
 	@scripts/fetch-redis || echo "make: the tests that need these tools will fail and say so"
+	@command -v strace >/dev/null || scripts/apt-install strace || true
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
 check: $(DEV_READY)

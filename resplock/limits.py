@@ -104,7 +104,6 @@ APPEND_BYTES_MAX = 4 << 20
 INFLIGHT_BYTES_MAX = 16 << 20
 """Bytes of entries under way to one follower."""
 INFLIGHT_MESSAGES_MAX = 256
-SNAPSHOT_CHUNK_BYTES = 256 * 1024
 SNAPSHOT_ENTRIES_DEFAULT = 1_000_000
 """A snapshot is taken after so many commands."""
 STAMP_LOGGED_EVERY_MS = 5_000

@@ -1,4 +1,4 @@
-"""The programs that tests run beside the server: redis-cli, redis-server, redis-benchmark."""
+"""The programs that tests run beside the server: redis-cli, redis-server, strace."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ def find_tool(name: str) -> str:
         pytest.fail(
             f"this test needs {name}, which is neither on PATH nor in .tools/bin. `make test` "
             f"fetches it where it can (scripts/fetch-redis says why it could not); or install it: "
-            f"redis-tools and redis-server on Debian and Ubuntu, redis on Fedora, Alpine and macOS.",
+            f"redis-tools, redis-server and strace on Debian and Ubuntu, redis and strace elsewhere.",
             pytrace=False,
         )
     return found

@@ -6,11 +6,7 @@ Where ours is stricter on purpose, `test_where_it_is_stricter` shows both sides.
 from __future__ import annotations
 
 import re
-import socket
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import hiredis
 import pytest
@@ -18,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resplock.resp.parser import Parser
+from tests.redis_process import RedisProcess
 from tests.replies import parse_replies
 from tests.resp.test_parser import Commands, array, parse
-from tests.tools import find_tool
 
 budget = settings(max_examples=max(200, settings().max_examples))
 
@@ -29,51 +25,23 @@ ARGV = b"return ARGV"
 
 
 class Redis:
-    """A redis-server of the tests' own, on a Unix socket."""
+    """A redis-server whose replies are given parsed."""
 
-    def __init__(self, directory: Path) -> None:
-        self.path = str(directory / "s")
-        options = f"--port 0 --unixsocket {self.path} --dir {directory} --appendonly no --save"
-        self.process = subprocess.Popen(
-            [find_tool("redis-server"), *options.split(), ""], stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        log = []
-        for line in self.process.stdout:
-            log.append(line)
-            if "ready to accept connections" in line.lower():
-                return
-        pytest.fail("redis-server did not start:\n" + "".join(log))
+    def __init__(self) -> None:
+        self.process = RedisProcess()
 
     def answer(self, data: bytes) -> list[object]:
         """Every reply to these bytes. Redis has answered them when it sees that we send no more."""
-        received = bytearray()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-            link.settimeout(20)
-            link.connect(self.path)
-            try:
-                link.sendall(data)
-                link.shutdown(socket.SHUT_WR)
-                while part := link.recv(65_536):
-                    received += part
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # it closed the connection over an error, with bytes of ours unread
-        replies, whole = parse_replies(bytes(received))
+        replies, whole = parse_replies(self.process.answer(data))
         assert whole
         return replies
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.communicate(timeout=20)
 
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[Redis]:
-    # Not tmp_path: the path of a Unix socket may have about 100 bytes.
-    with tempfile.TemporaryDirectory(prefix="resplock-") as directory:
-        server = Redis(Path(directory))
-        yield server
-        server.stop()
+    server = Redis()
+    yield server
+    server.process.stop()
 
 
 def framing(replies: list[object]) -> tuple[list[object], str | None]:

@@ -3,7 +3,6 @@
 import os
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from tests.server.test_storage_tools import (
     state_of,
     take_snapshot,
 )
+from tests.tools import find_tool
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
@@ -235,9 +235,7 @@ class TestSyncs:
     def test_are_seen_by_the_kernel(self, tmp_path: Path) -> None:
         """One fdatasync of the write-ahead log for each save, and one of the vote file for each new
         term or vote; the mark is not synced in between."""
-        strace = shutil.which("strace")
-        if strace is None:
-            pytest.skip("needs strace")
+        strace = find_tool("strace")
         path = make(tmp_path / "data")
         trace = tmp_path / "trace"
         command = [sys.executable, "-c", CHILD, str(path), "60"]
