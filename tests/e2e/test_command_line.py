@@ -42,6 +42,13 @@ class TestHelp:
             "--port": "7379",
             "--data-dir": "resplock-data",
             "--node-id": "n1",
+            "--cluster": "",
+            "--join": "",
+            "--peer-port": "(port + 10000)",
+            "--announce-host": "",
+            "--on-follower": "forward",
+            "--announce-cluster": "",
+            "--leader-lease": "",
             "--requirepass": "",
             "--protected-mode / --no-protected-mode": "protected-mode",
             "--maxclients": "10000",
@@ -169,6 +176,12 @@ class TestBadSettings:
             ("--node-id", "two words", ["'two words'", "1 to 64 letters"]),
             ("--node-id", "", ["1 to 64 letters"]),
             ("--node-id", "n" * 65, ["1 to 64 letters"]),
+            ("--cluster", "n1", ["'n1'", "id=host:port[@peerport]"]),
+            ("--cluster", "", ["''", "id=host:port[@peerport]"]),
+            ("--cluster", "n1=a:1,n1=b:1", ["the id n1 is there twice"]),
+            ("--join", "nowhere", ["'nowhere' is not an address"]),
+            ("--peer-port", "70000", ["0<=x<=65535"]),
+            ("--on-follower", "ignore", ["'forward', 'redirect'"]),
             ("--maxclients", "0", ["0", "1<=x<=1000000"]),
             ("--timeout", "-1", ["-1", "x>=0"]),
             ("--snapshot-entries", "0", ["x>=1"]),
@@ -180,6 +193,16 @@ class TestBadSettings:
     )
     def test_a_flag(self, tmp_path: Path, flag: str, value: str, words: list[str]) -> None:
         refused(run(*SERVE, flag, value, cwd=tmp_path), f"'{flag}'", *words)
+        assert list(tmp_path.iterdir()) == [], "nothing was made"
+
+    def test_two_flags_that_contradict_each_other(self, tmp_path: Path) -> None:
+        cluster = "--cluster=n1=127.0.0.1:7001,n2=127.0.0.1:7002"
+        for flags, words in [
+            ((cluster, "--join=127.0.0.1:7001"), ["--cluster", "--join", "only one"]),
+            ((cluster, "--node-id=n3"), ["--node-id n3", "which has n1, n2"]),
+            ((cluster, "--port=7002"), ["--port 7002", "n1 is 127.0.0.1:7001@17001"]),
+        ]:
+            refused(run(*SERVE, *flags, cwd=tmp_path), *words)
         assert list(tmp_path.iterdir()) == [], "nothing was made"
 
     def test_an_unknown_flag_and_a_word_too_many(self, tmp_path: Path) -> None:
@@ -194,6 +217,7 @@ class TestBadSettings:
             ("RESPLOCK_PROTECTED_MODE", "maybe", ["--protected-mode", "'maybe'"]),
             ("RESPLOCK_LOG_LEVEL", "INFORMATIVE", ["--log-level", "'INFORMATIVE'"]),
             ("RESPLOCK_NODE_ID", "a/b", ["--node-id", "'a/b'"]),
+            ("RESPLOCK_CLUSTER", "n2=127.0.0.1:1", ["--node-id n1", "which has n2"]),
             ("RESPLOCK_CONFIG", "nowhere.toml", ["--config", "nowhere.toml"]),
         ],
     )
@@ -217,6 +241,7 @@ class TestBadSettings:
             ("protected-mode = 3", ["--protected-mode"]),
             ("maxclients = 0", ["--maxclients", "1<=x<=1000000"]),
             ("node-id = 'a b'", ["--node-id", "'a b'"]),
+            ("cluster = 'n1=127.0.0.1:1'\nport = 2", ["--port 2", "127.0.0.1:1"]),
         ],
     )
     def test_a_file(self, tmp_path: Path, text: str, words: list[str]) -> None:

@@ -1,0 +1,24 @@
+"""The `resplock` command. One file for each of its commands:
+
+options.py    the settings of a server, declared once
+serve.py      resplock serve
+"""
+
+from __future__ import annotations
+
+import click
+
+from resplock import __version__
+from resplock.cli.options import CONTEXT
+from resplock.cli.serve import serve
+
+__all__ = ["main"]
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, "--version", "-V", prog_name="resplock")
+def main() -> None:
+    """resplock: a distributed lock server that speaks the Redis protocol."""
+
+
+main.add_command(serve)
