@@ -25,6 +25,9 @@ class RaftConfig(msgspec.Struct, frozen=True):
     """Settings of one server. Raises ConfigError when they cannot work together."""
 
     id: NodeId
+    uuid: str = ""
+    """Of this server's data directory, as in `Member.uuid`: a wiped directory makes another server,
+    which is not the member that its id names. Empty to go by the id alone."""
     election_ticks: int = 10
     """Election timeouts are drawn from [election_ticks, 2 * election_ticks) (thesis 3.4)."""
     heartbeat_ticks: int = 1

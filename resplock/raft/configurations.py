@@ -44,6 +44,11 @@ def ids(members: tuple[Member, ...]) -> tuple[NodeId, ...]:
     return tuple(member.id for member in members)
 
 
+def is_of(member: Member, id: NodeId, uuid: str) -> bool:
+    """Whether `member` is the server (id, uuid). Where either has no uuid, the id decides."""
+    return member.id == id and (uuid == member.uuid or not (uuid and member.uuid))
+
+
 def tombstone(member: Member) -> str:
     """How a removed server is remembered."""
     return f"{member.id}/{member.uuid}"

@@ -12,6 +12,9 @@ Invariants:
 The candidate's configuration says whose votes count, so a server answers whoever asks, and as a
 learner too: the entry that made it a voter may not have reached it yet, and its vote may be the one
 that is missing (thesis 4.1; etcd's raft found this out). A learner never stands.
+
+A server that no configuration names is passive: it neither stands nor votes, and takes what a leader
+sends until that names it. So a joiner waits, and a wiped directory cannot vote a second time.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ def tick(replica: Replica) -> None:
     replica.election_elapsed += 1
     if replica.election_elapsed >= replica.election_timeout:
         replica.restart_election_timer()
+        replica.leader_id = None
         campaign(replica)
 
 
@@ -109,12 +113,14 @@ def may_vote(replica: Replica) -> bool:
     """Whether this server's vote can be trusted with what it once acknowledged.
 
     Not when its log ends before its mark: it may have lost entries that were committed with its
-    help. A log at least as new as the mark came from a leader that has them all. And not while it
-    has no configuration: it is new, or its directory was wiped, with the vote that was in it.
+    help. A log at least as new as the mark came from a leader that has them all. And not while no
+    configuration names it: it is new, or its directory was wiped, with the vote that was in it.
     """
     log = replica.log
     has_all = (log.last_term, log.last_index) >= replica.voting_mark
-    return has_all and bool(replica.membership.voter_ids)
+    return has_all and replica.membership.may_count(
+        replica.id, replica.config.uuid, log.commit_index
+    )
 
 
 def is_up_to_date(replica: Replica, last_term: int, last_index: int) -> bool:

@@ -9,7 +9,9 @@ in the log, oldest first; the last one is in effect.
 
 from __future__ import annotations
 
-from resplock.raft.configurations import ids
+from collections.abc import Iterator
+
+from resplock.raft.configurations import ids, is_of
 from resplock.raft.entries import Configuration, EntryKind, configuration_of
 from resplock.raft.storage import LogReader
 from resplock.types import Index, NodeId
@@ -36,18 +38,41 @@ class Membership:
         """Where the configuration in effect stands in the log."""
         return self.steps[-1][0]
 
-    def may_need(self, id: NodeId, commit_index: Index) -> bool:
+    def has_voter(self, id: NodeId, uuid: str) -> bool:
+        """Whether the server votes."""
+        return any(is_of(member, id, uuid) for member in self.configuration.voters)
+
+    def may_need(self, id: NodeId, uuid: str, commit_index: Index) -> bool:
         """Whether the server votes, or did until a change that may not be committed yet.
 
         Such a removed server may be the only one whose log lets it win, so it still stands, until
         it knows better (thesis 4.2.2, figure 4.6).
         """
+        return any(
+            is_of(member, id, uuid)
+            for configuration in self._possible(commit_index)
+            for member in configuration.voters
+        )
+
+    def may_count(self, id: NodeId, uuid: str, commit_index: Index) -> bool:
+        """Whether a configuration may count the server's vote, as far as this log can tell.
+
+        Not that of a server which is in none: its directory was wiped, with the votes that the
+        member of the same id has given, or it is new. Whatever makes a new server a voter comes
+        after an entry that made it a learner and that it has.
+        """
+        return any(
+            is_of(member, id, uuid)
+            for configuration in self._possible(commit_index)
+            for member in configuration.voters + configuration.learners
+        )
+
+    def _possible(self, commit_index: Index) -> Iterator[Configuration]:
+        """Those that may turn out to be in effect: back to the last one that is committed."""
         for index, configuration in reversed(self.steps):
-            if id in ids(configuration.voters):
-                return True
+            yield configuration
             if index <= commit_index:
-                break
-        return False
+                return
 
     def put(self, index: Index, configuration: Configuration) -> None:
         """The log now has `configuration` at `index`, its end."""

@@ -96,6 +96,9 @@ class Replica:
         self.term = Term(self.saved.term)
         self.vote: str = self.saved.vote
         self.log = RaftLog(log, applied, config.tail_bytes_max)
+        if self.log.last_term > self.term:
+            # A crash between a snapshot of a later term and the hard state that goes with it.
+            self.term, self.vote = self.log.last_term, NOBODY
         self.membership = read_membership(log, configuration)
         self.voting_mark = voting_mark
         """This server once had a log that ended with this term and index, and may have lost some."""
@@ -171,7 +174,9 @@ class Replica:
     @property
     def passive_role(self) -> Role:
         """What this server is while it neither leads nor stands."""
-        needed = self.is_voter or self.membership.may_need(self.id, self.log.commit_index)
+        needed = self.is_voter or self.membership.may_need(
+            self.id, self.config.uuid, self.log.commit_index
+        )
         return Role.FOLLOWER if needed else Role.LEARNER
 
     def become_follower(self, term: Term, leader_id: NodeId | None) -> None:
@@ -230,7 +235,7 @@ class Replica:
 
         A leader that is not in it leads on until it is committed (thesis 4.2.2).
         """
-        self.is_voter = self.id in self.membership.voter_ids
+        self.is_voter = self.membership.has_voter(self.id, self.config.uuid)
         if self.role is Role.LEADER:
             self.meet_peers()
         else:

@@ -27,7 +27,8 @@ class Role(enum.Enum):
     CANDIDATE = "candidate"
     LEADER = "leader"
     LEARNER = "learner"
-    """Receives the log and never stands: a learner, a server not yet added, or a removed one."""
+    """Receives the log and never stands: a learner, a passive server (one that no configuration
+    names: a joiner, a wiped directory), or a removed one."""
 
     @property
     def shown(self) -> str:

@@ -33,6 +33,8 @@ def restore(replica: Replica, meta: SnapshotMeta) -> bool:
     index = Index(meta.index)
     if replica.role is Role.LEADER or index <= replica.log.commit_index:
         return False
+    if meta.term > replica.term:
+        replica.become_follower(Term(meta.term), None)  # no log ends in a term that is to come
     replaces = not replica.log.has(index, Term(meta.term))
     if replaces:
         _replace_log(replica, meta)

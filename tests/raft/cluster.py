@@ -50,6 +50,7 @@ class Server:
 
     def __init__(self, id: NodeId, configuration: Configuration | None) -> None:
         self.id = id
+        self.uuid = f"u-{id}"
         self.disk = MemoryLog(configuration)
         self.saved: tuple[Entry, ...] = ()
         """The state in the newest durable snapshot: that of `disk.snapshot`."""
@@ -154,12 +155,21 @@ class Cluster:
         server.applied = list(server.saved)
         server.checked = 0
         server.core = RaftCore(
-            RaftConfig(NodeId(id), **self.settings),
+            RaftConfig(NodeId(id), server.uuid, **self.settings),
             server.disk,
             random.Random(self.rng.random()),
             Index(server.disk.snapshot.index),
             voting_mark=voting_mark,
         )
+
+    def wipe(self, id: str) -> None:
+        """Its directory is lost, and it starts with an empty one: it is another server now."""
+        if self.servers[NodeId(id)].core is not None:
+            self.crash(id)
+        wiped = Server(NodeId(id), None)
+        wiped.uuid = self.servers[NodeId(id)].uuid + "+"
+        self.servers[NodeId(id)] = wiped
+        self.restart(id)
 
     def compact(self, id: str, keep: int = 0) -> None:
         """Take a snapshot of what is applied, and drop the log before it."""

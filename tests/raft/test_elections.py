@@ -9,7 +9,7 @@ import pytest
 from resplock.errors import ConfigError
 from resplock.raft.config import RaftConfig
 from resplock.raft.core import RaftCore
-from resplock.raft.entries import Configuration, HardState, noop
+from resplock.raft.entries import HardState, noop
 from resplock.raft.messages import (
     TERM_JUMP_MAX,
     AppendReply,
@@ -507,15 +507,6 @@ def test_heartbeats_must_fit_into_an_election_timeout(election: int, heartbeat: 
         RaftConfig(N1, election_ticks=election, heartbeat_ticks=heartbeat)
     with pytest.raises(ConfigError, match="id"):
         RaftConfig(NodeId(""))
-
-
-def test_without_a_configuration_nobody_stands_and_nobody_votes() -> None:
-    """Pitfall 19: a wiped directory has lost the vote that was in it."""
-    core = RaftCore(RaftConfig(N1), MemoryLog(Configuration()), random.Random(1))
-    core.campaign()
-    core.step(VoteRequest(1, N2, N1, 9, 9))
-    assert core.role is Role.LEARNER
-    assert core.to_send_after_persist == [VoteReply(1, N1, N2, False)]
 
 
 # --- the replicated clock ------------------------------------------------------------------------

@@ -295,8 +295,8 @@ def test_membership_goes_back_step_by_step_and_forgets_what_cannot_come_back() -
     membership.put(Index(6), voters("b"))
     membership.compact(Index(5))
     assert [index for index, _ in membership.steps] == [3, 6]
-    assert membership.may_need(NodeId("a"), Index(5))
-    assert not membership.may_need(NodeId("a"), Index(6))
+    assert membership.may_need(NodeId("a"), "u-a", Index(5))
+    assert not membership.may_need(NodeId("a"), "u-a", Index(6))
     membership.restart(Index(20), voters("z"))
     assert membership.steps == [(20, voters("z"))]
 
