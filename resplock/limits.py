@@ -111,6 +111,12 @@ STAMP_LOGGED_EVERY_MS = 5_000
 UNIX_OFFSET_DRIFT_MS = 1_000
 """The logged offset to unix time is renewed when it is off by more than this."""
 ELECTION_TIMEOUT_MS_DEFAULT = 500
+MEMBERSHIP_CHANGE_MS_MAX = 10_000
+"""How long a leader tries to carry out a change of membership before it gives up."""
+NODE_MESSAGE_BYTES_MAX = 20 << 20
+"""The longest message of forwarded commands or their answers."""
+READS_FORWARDED_MAX = 16
+"""Queries that a follower forwards in one message: each answer may have LIST_BYTES_MAX."""
 HEARTBEATS_PER_ELECTION_TIMEOUT = 10
 
 # --- the process ---------------------------------------------------------------------------------

@@ -91,14 +91,14 @@ Operation: TypeAlias = Acquire | Release | Renew | KeepAlive | Break | Settle | 
 # --- queries: answered from applied state --------------------------------------------------------
 
 
-class GetLock(msgspec.Struct, frozen=True, gc=False):
+class GetLock(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     """Everything about one lock. Answer: LockInfo, or None when nobody holds it or waits for it."""
 
     name: LockName
     waiters: bool = False
 
 
-class ListLocks(msgspec.Struct, frozen=True, gc=False):
+class ListLocks(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
     """One page of the locks of a database. Answer: LockPage.
 
     `cursor` is what the last page gave, 0 to begin. `match` and `owner` are globs (b"" = any).
@@ -117,24 +117,24 @@ class ListLocks(msgspec.Struct, frozen=True, gc=False):
     count: int = limits.LIST_COUNT_DEFAULT
 
 
-class CheckVersion(msgspec.Struct, frozen=True, gc=False):
+class CheckVersion(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
     """Is this version the lock's current grant? Answer: 1 or 0."""
 
     name: LockName
     version: int
 
 
-class GetBackoff(msgspec.Struct, frozen=True, gc=False):
+class GetBackoff(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):
     """When to try again. Answer: Advice."""
 
     name: LockName
 
 
-class GetStats(msgspec.Struct, frozen=True, gc=False):
+class GetStats(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=5):
     """Totals of the lock table. Answer: Stats."""
 
 
-class CountLocks(msgspec.Struct, frozen=True, gc=False):
+class CountLocks(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=6):
     """How many locks of a database are held (DBSIZE). Answer: an int."""
 
     db: int
@@ -237,18 +237,25 @@ class Done(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=11):
     """An internal operation (Settle, SetUnixOffset) took effect."""
 
 
-class InDoubt(msgspec.Struct, frozen=True, gc=False, tag=12):
+class InDoubt(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=12):
     """It was proposed and its fate is unknown."""
 
 
-class NoLeader(msgspec.Struct, frozen=True, gc=False, tag=13):
+class NoLeader(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=13):
     """There is no leader, and it was certainly not proposed."""
 
 
-class Busy(msgspec.Struct, frozen=True, gc=False, tag=14):
+class Busy(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=14):
     """A bound was reached and nothing was done. `what` names the bound."""
 
     what: str
+
+
+class Moved(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=15):
+    """Another node leads, and clients are to go there: `address` is its host:port."""
+
+    slot: int
+    address: str
 
 
 Outcome: TypeAlias = (
@@ -256,14 +263,14 @@ Outcome: TypeAlias = (
 )
 """What `apply` answers."""
 
-Unapplied: TypeAlias = InDoubt | NoLeader | Busy
+Unapplied: TypeAlias = InDoubt | NoLeader | Busy | Moved
 """What the node answers for an operation whose outcome it does not have."""
 
 
 # --- answers to queries --------------------------------------------------------------------------
 
 
-class LockInfo(msgspec.Struct, frozen=True, gc=False):
+class LockInfo(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=20):
     """A lock as LOCK.GET and LOCK.LIST show it. Moments are unix milliseconds; 0 is never."""
 
     name: LockName
@@ -279,14 +286,14 @@ class LockInfo(msgspec.Struct, frozen=True, gc=False):
     metadata: Metadata
 
 
-class LockPage(msgspec.Struct, frozen=True, gc=False):
+class LockPage(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=21):
     """One page of LOCK.LIST; `cursor` is b"0" after the last one."""
 
     cursor: bytes
     locks: tuple[LockInfo, ...]
 
 
-class Stats(msgspec.Struct, frozen=True, gc=False):
+class Stats(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=22):
     """Totals since the cluster began, and the present. Rates are over the last seconds, whole numbers."""
 
     active_locks: int

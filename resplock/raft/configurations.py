@@ -72,6 +72,23 @@ def with_voter(configuration: Configuration, id: NodeId) -> Configuration:
     )
 
 
+def with_replacement(configuration: Configuration, member: Member) -> Configuration:
+    """The next one when the server of this id is now another, of another uuid: the old one is gone
+    for ever, and the new one listens first. Raises KeyError.
+
+    One change is enough: the voters lose one server at most, and a learner counts for nothing.
+    """
+    return with_learner(without(configuration, member.id), member)
+
+
+def with_addresses(configuration: Configuration, member: Member) -> Configuration:
+    """The next one when the server has other addresses. Raises KeyError."""
+    if member.id in ids(configuration.voters):
+        return replace(configuration, voters=_put(configuration.voters, member))
+    _find(configuration.learners, member.id)
+    return with_learner(configuration, member)
+
+
 def without(configuration: Configuration, id: NodeId) -> Configuration:
     """The next one when `id` is removed, for ever. Raises KeyError."""
     member = _find(configuration.voters + configuration.learners, id)
@@ -90,12 +107,27 @@ def refusal_of_change(old: Configuration, new: Configuration) -> Refusal | None:
     if not is_well_formed(new):
         return Refusal.MALFORMED
     before, after = _servers(old), _servers(new)
-    if sum(before.get(key) != after.get(key) for key in before.keys() | after.keys()) != 1:
+    changed = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
+    if len(changed) != 1 and not _is_replacement(before, after, changed):
         return Refusal.NOT_ONE_SERVER
     gone = before.keys() - after.keys()
     if not gone | set(old.removed) <= set(new.removed) or after.keys() & set(new.removed):
         return Refusal.REMOVED
     return None
+
+
+def _is_replacement(
+    before: dict[str, tuple[bool, Member]],
+    after: dict[str, tuple[bool, Member]],
+    changed: list[str],
+) -> bool:
+    """Whether one server went, and a learner of the same id came in its place."""
+    went = [key for key in changed if key not in after]
+    came = [key for key in changed if key not in before]
+    if len(changed) != 2 or len(went) != 1 or len(came) != 1:
+        return False
+    votes, member = after[came[0]]
+    return not votes and member.id == before[went[0]][1].id
 
 
 def new_voter(old: Configuration, new: Configuration) -> NodeId | None:

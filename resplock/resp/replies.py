@@ -332,6 +332,10 @@ def _busy(outcome: ops.Busy) -> bytes:
     return encode_failure("BUSY", f"{outcome.what}; nothing was done, try again later")
 
 
+def _moved(outcome: ops.Moved) -> bytes:
+    return encode_failure("MOVED", f"{outcome.slot} {outcome.address}")
+
+
 def _broken(_outcome: ops.Broken) -> bytes:
     return _INTEGERS[1]
 
@@ -355,7 +359,12 @@ _IN_DOUBT = encode_failure(
 _NO_LEADER = encode_failure("CLUSTERDOWN", "there is no leader; the command was not proposed")
 
 
-_UNAPPLIED: Encoders = {ops.InDoubt: _in_doubt, ops.NoLeader: _no_leader, ops.Busy: _busy}
+_UNAPPLIED: Encoders = {
+    ops.InDoubt: _in_doubt,
+    ops.NoLeader: _no_leader,
+    ops.Busy: _busy,
+    ops.Moved: _moved,
+}
 """What may take the place of an outcome, and of an answer."""
 
 

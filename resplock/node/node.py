@@ -1,0 +1,625 @@
+"""One node: the consensus core, the lock table, and the clients that wait for answers.
+
+See the package for how it is driven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from resplock import limits
+from resplock.node.administration import Request, Transfer
+from resplock.node.clock import ReplicatedClock
+from resplock.node.links import Link, Remote, RemoteReads, RemoteRun
+from resplock.node.membership import MembershipKeeper
+from resplock.node.messages import (
+    Administer,
+    Ask,
+    Forward,
+    NodeMessage,
+    NotProposed,
+    Results,
+    unpack,
+)
+from resplock.node.pipeline import Pipeline
+from resplock.node.reads import Asked, Reads, answer
+from resplock.node.runs import Answers, Client, Result, Run
+from resplock.operations import (
+    Busy,
+    Moved,
+    NoLeader,
+    Operation,
+    Query,
+    Settle,
+    SetUnixOffset,
+    decode_run,
+    encode_run,
+)
+from resplock.raft.core import RaftCore
+from resplock.raft.entries import (
+    Configuration,
+    Entry,
+    EntryKind,
+    Member,
+    SnapshotMeta,
+    configuration_of,
+)
+from resplock.raft.messages import Message
+from resplock.raft.ready import Ready
+from resplock.state.snapshots import TableSnapshot
+from resplock.state.table import LockTable
+from resplock.types import LockName, NodeId, StampMs, Term, hash_slot
+
+_NO_NAME = LockName(b"\0")
+
+
+class NodeSettings(msgspec.Struct, frozen=True):
+    """What the node itself is set to. None of it changes what `apply` does."""
+
+    snapshot_entries: int = limits.SNAPSHOT_ENTRIES_DEFAULT
+    election_timeout_ms: int = limits.ELECTION_TIMEOUT_MS_DEFAULT
+    redirects: bool = False
+    """Answer -MOVED with the leader's address instead of forwarding to it."""
+
+    @property
+    def tick_ms(self) -> int:
+        """A Raft tick: a heartbeat's interval."""
+        return max(self.election_timeout_ms // limits.HEARTBEATS_PER_ELECTION_TIMEOUT, 1)
+
+
+class Node:
+    """See the package's docstring for how it is driven."""
+
+    def __init__(
+        self, core: RaftCore, table: LockTable, settings: NodeSettings, snapshot: SnapshotMeta
+    ) -> None:
+        """`table` is as of `snapshot`, which is also where the core's log begins."""
+        self.core = core
+        self.table = table
+        self.settings = settings
+        self.snapshot = snapshot
+        self.applied_term = snapshot.term
+        self.applied_configuration: Configuration = core.membership.steps[0][1]
+        self._now_ms = 0
+        self._clock = ReplicatedClock()
+        self._next_tick_ms: int | None = None
+        self._unserved_since_ms: int | None = None
+        self._stale_since_ms: int | None = None
+        self._answers: Answers = []
+        # What waits, and what is under way.
+        self.gathering = Run()
+        """What `submit` adds to. The runtime may add to it by itself: see Engine.submit_one."""
+        self._pipeline = Pipeline(self._answers)
+        self._reads = Reads()
+        self._keeper = MembershipKeeper(core, self._answers)
+        self._clock_entries = 0
+        self._offset_under_way = False
+        # Other nodes.
+        self._links: dict[NodeId, Link] = {}
+        self._incarnations: dict[NodeId, int] = {}
+        self._outbox: list[tuple[NodeId, NodeMessage]] = []
+        self._asking: dict[int, list[Asked]] = {}
+        self._requesting: dict[int, tuple[Client, Request]] = {}
+        self._requests: list[tuple[Client, Request]] = []
+        self._serial = 0
+        self._asking_view: tuple[NodeId | None, Term] = (None, core.term)
+        self._rejected_by: tuple[NodeId | None, Term] | None = None
+        self._installing: list[tuple[SnapshotMeta, LockTable]] = []
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def submit(self, client: Client | None, operations: Sequence[Operation]) -> None:
+        """Queue one client's operations for the next entry. The outcomes come in `take_answers`.
+
+        They stay together: at most limits.PIPELINE_DEPTH_MAX of them.
+        """
+        self.gathering.add(client, operations)
+
+    def ask(self, client: Client, query: Query) -> None:
+        """Queue a query for this turn's read."""
+        self._reads.asked.append((client, query))
+
+    def peek(self, query: Query) -> Result:
+        """Answer a query from this node's own state, which may be behind (READONLY)."""
+        return answer(self.table, query, self.clock_ms)
+
+    def administer(self, client: Client, request: Request) -> None:
+        """Have an operator's request carried out. The answer comes in `take_answers`."""
+        self._requests.append((client, request))
+
+    def step(self, message: Message) -> None:
+        """Take a Raft message from a peer."""
+        self.core.step(message)
+
+    def tick(self, now_ms: int) -> None:
+        """Let time pass. Calls may be irregular; a long gap counts as one tick, not as many.
+
+        A node whose loop stalled must look at what arrived meanwhile before it may conclude that
+        its leader is silent.
+        """
+        if self._next_tick_ms is None:
+            self._next_tick_ms = now_ms + self.settings.tick_ms
+        if now_ms >= self._next_tick_ms:
+            self.core.tick()
+            self._keeper.is_due = True
+            self._next_tick_ms = max(
+                self._next_tick_ms + self.settings.tick_ms, now_ms + self.settings.tick_ms // 2
+            )
+        self._resolve_stale(now_ms)
+        self._give_up_unserved(now_ms)
+
+    # --- other nodes -----------------------------------------------------------------------------
+
+    def link_up(self, peer: NodeId, incarnation: int) -> None:
+        """A link to a peer works. `incarnation` tells its process from an earlier one."""
+        self.link_down(peer)
+        self._links[peer] = Link(peer, incarnation, self._outbox)
+        if self._incarnations.get(peer, incarnation) != incarnation:
+            self.core.report_restarted(peer)
+        self._incarnations[peer] = incarnation
+
+    def link_down(self, peer: NodeId) -> None:
+        """The link broke. The fate of what was sent on it and not answered is unknown."""
+        link = self._links.pop(peer, None)
+        if link is None:
+            return
+        link.is_up = False
+        self.core.report_unreachable(peer)
+        if self._pipeline and self._pipeline.view[0] == peer:
+            self._pipeline.doubt()
+        if self._asking_view[0] == peer:
+            self._ask_again()
+
+    def member_seen(self, member: Member) -> None:
+        """A server has shown itself in a handshake."""
+        self._keeper.seen(member)
+
+    def receive(self, peer: NodeId, message: NodeMessage) -> None:
+        """Take a message from another node, over the link that is up."""
+        link = self._links.get(peer)
+        if link is None:
+            return
+        match message:
+            case Results(serial, packed):
+                self._take_results(serial, unpack(packed))
+            case NotProposed(serial):
+                self._take_refusal(serial)
+            case Forward() | Ask() | Administer():
+                self._serve(link, message)
+
+    def take_messages(self) -> list[tuple[NodeId, NodeMessage]]:
+        """What to send to other nodes, in order, after the answers were delivered."""
+        messages, self._outbox[:] = self._outbox[:], []
+        return messages
+
+    # --- the turn --------------------------------------------------------------------------------
+
+    def gather(self, now_ms: int, unix_ms: int) -> None:
+        """Propose or forward what was submitted, start the reads, carry the clock on where due."""
+        self._now_ms = now_ms
+        self._watch_leadership(now_ms)
+        if self._pipeline.given_back:
+            self._take_back()
+        if self.core.is_leader:
+            self._gather_as_leader(now_ms, unix_ms)
+        else:
+            self._gather_as_follower()
+
+    def _gather_as_leader(self, now_ms: int, unix_ms: int) -> None:
+        core = self.core
+        stamp_ms = core.clock_ms = self._clock.read(now_ms)
+        self._watch_unix_offset(stamp_ms, unix_ms)
+        if self._reads.asked:
+            self._reads.start(core)
+        if self._requests:
+            for client, request in self._requests:
+                self._keeper.ask(client, self._addressed(request))
+            self._requests.clear()
+        if self._keeper.is_due:
+            self._keeper.work(now_ms, self.applied_configuration)
+        if self.gathering.clients:
+            if self._may_propose():
+                run, self.gathering = self.gathering, Run()
+                self._propose(run, stamp_ms)
+            else:
+                self._bound_what_waits()
+        elif not self._clock_entries and self._clock_is_due(stamp_ms):
+            if core.propose_clock(stamp_ms) is not None:
+                self._clock_entries += 1
+
+    def _gather_as_follower(self) -> None:
+        view = self.core.leader_id, self.core.term
+        if view != self._asking_view:
+            self._ask_again()
+            self._asking_view = view
+        leader = self._leader_link()
+        if leader is None or view == self._rejected_by:
+            self._bound_what_waits()
+        elif self.settings.redirects:
+            self._redirect(leader.peer)
+        else:
+            self._forward(leader)
+
+    def has_ready(self) -> bool:
+        """Whether `ready` has anything to hand out."""
+        return self.core.has_ready()
+
+    def ready(self) -> Ready:
+        """What to do next, in the order that `Ready` prescribes."""
+        return self.core.ready()
+
+    def advance(self, ready: Ready) -> None:
+        """Everything in `ready` was made durable and sent: apply what it committed."""
+        if ready.installed is not None:
+            self._install(ready.installed)
+        for entry in ready.committed:
+            self._apply(entry)
+        self.core.advance()
+        for read in ready.reads:
+            assert self.core.applied_index >= read.index, "a read before its index was applied"
+            names = self._reads.finish(read, self.table, self.clock_ms, self._answers)
+            if names is not None:
+                self.submit(None, [Settle(tuple(names))])
+        if ready.reads_lost:
+            self._reads.lose(ready.reads_lost)
+
+    def take_answers(self) -> Answers:
+        """The answers since the last call, in order. A client of None is nobody: skip it."""
+        answers = self._answers[:]
+        self._answers.clear()
+        return answers
+
+    @property
+    def busy(self) -> bool:
+        """Whether another turn has work to do at once."""
+        if self._pipeline.given_back:
+            return True
+        if self.gathering.clients and self._may_propose() and self._can_serve:
+            return True
+        return bool(self._reads.asked) and not self.core.is_leader and self._can_serve
+
+    # --- snapshots -------------------------------------------------------------------------------
+
+    @property
+    def snapshot_due(self) -> bool:
+        """Whether enough was applied since the last snapshot to take another."""
+        applied = self.core.applied_index - self.snapshot.index
+        return applied >= self.settings.snapshot_entries
+
+    def begin_snapshot(self) -> tuple[SnapshotMeta, TableSnapshot]:
+        """Freeze the table as it is applied now. Call `snapshot_taken` once it is durable."""
+        meta = SnapshotMeta(
+            self.core.applied_index,
+            self.applied_term,
+            self.table.clock_ms,
+            self.applied_configuration,
+        )
+        return meta, TableSnapshot(self.table)
+
+    def snapshot_taken(self, meta: SnapshotMeta) -> None:
+        """The snapshot is durable: the log up to it is no longer needed."""
+        if meta.index > self.snapshot.index:
+            self.snapshot = meta
+            self.core.compacted(meta)
+
+    def snapshot_received(self, meta: SnapshotMeta, table: LockTable) -> bool:
+        """Adopt a snapshot from the leader that was verified and made durable, with its table.
+
+        The next Ready has it as `installed`. False when this node needs it no more.
+        """
+        if not self.core.restore(meta):
+            return False
+        self._installing.append((meta, table))
+        return True
+
+    def _install(self, meta: SnapshotMeta) -> None:
+        """The log now begins behind `meta`: so does the table."""
+        while self._installing[0][0] != meta:
+            del self._installing[0]
+        self.snapshot, self.table = self._installing.pop(0)
+        self.applied_term, self.applied_configuration = meta.term, meta.configuration
+        if self._pipeline:
+            self._pipeline.doubt_through(self.core.applied_index)
+
+    # --- leadership and time ---------------------------------------------------------------------
+
+    @property
+    def clock_ms(self) -> StampMs:
+        """The replicated clock as far as this node knows it."""
+        return self._clock.read(self._now_ms) if self._clock.term else self.table.clock_ms
+
+    def _watch_leadership(self, now_ms: int) -> None:
+        """Start the clock on coming to lead; let others go on what was asked on ceasing to."""
+        core = self.core
+        leading = core.term if core.is_leader else 0
+        if leading == self._clock.term:
+            return
+        if self._clock.term:
+            self._lose_leadership()
+        if leading:
+            self._ask_again()
+            self._clock.start(leading, core.clock_ms, now_ms)
+
+    def _lose_leadership(self) -> None:
+        """What was not proposed may be elsewhere. What was may still be committed: see Pipeline."""
+        self._clock.stop()
+        self._clock_entries = 0
+        self._offset_under_way = False
+        self.gathering = _own([self.gathering])
+        self._reads.lose_all()
+        self._reads.asked = [
+            (client, query)
+            for client, query in self._reads.asked
+            if not isinstance(client, RemoteReads)
+        ]
+        for link in self._links.values():
+            link.reads.give_back()
+        for client, request in self._keeper.take_requests():
+            if isinstance(client, Remote):
+                client.give_back()
+            else:
+                self._requests.append((client, request))
+
+    def _resolve_stale(self, now_ms: int) -> None:
+        """Bound how long what was proposed or forwarded in an earlier view holds up the rest.
+
+        A former leader's own proposals are resolved by what the next leader commits. A former
+        leader answers what was forwarded to it at once, if it still can.
+        """
+        core, pipeline = self.core, self._pipeline
+        if not pipeline or pipeline.view == (core.leader_id, core.term):
+            self._stale_since_ms = None
+            return
+        if self._stale_since_ms is None:
+            self._stale_since_ms = now_ms
+        mine = pipeline.view[0] == core.id
+        patience_ms = 2 * self.settings.election_timeout_ms if mine else self.settings.tick_ms
+        if now_ms - self._stale_since_ms >= patience_ms:
+            pipeline.doubt()
+
+    @property
+    def _can_serve(self) -> bool:
+        """Whether this node leads, or can ask the node that does."""
+        if self.core.is_leader:
+            return True
+        rejected = (self.core.leader_id, self.core.term) == self._rejected_by
+        return not rejected and self._leader_link() is not None
+
+    def _give_up_unserved(self, now_ms: int) -> None:
+        """Hold commands for up to two election timeouts; then say that there is no leader."""
+        if self._can_serve:
+            self._unserved_since_ms = None
+            return
+        if self._unserved_since_ms is None:
+            self._unserved_since_ms = now_ms
+        if now_ms - self._unserved_since_ms < 2 * self.settings.election_timeout_ms:
+            return
+        self._refuse_gathered(NoLeader())
+        self._answers.extend((client, [NoLeader()]) for client, _ in self._reads.asked)
+        self._answers.extend((client, [NoLeader()]) for client, _ in self._requests)
+        self._reads.asked = []
+        self._requests = []
+
+    def _watch_unix_offset(self, stamp_ms: int, unix_ms: int) -> None:
+        """Renew the logged offset to unix time when it is off, once at a time."""
+        offset_ms = unix_ms - stamp_ms
+        if abs(offset_ms - self.table.unix_offset_ms) <= limits.UNIX_OFFSET_DRIFT_MS:
+            return
+        if not self._offset_under_way:
+            self._offset_under_way = True
+            self.submit(None, [SetUnixOffset(offset_ms)])
+
+    def _clock_is_due(self, stamp_ms: int) -> bool:
+        """Whether an end is due that no command carries the clock to, or the stamp grows old."""
+        if self.table.end_due(stamp_ms):
+            return True
+        age_ms = stamp_ms - self.table.clock_ms
+        return age_ms >= limits.STAMP_LOGGED_EVERY_MS and self.table.has_deadlines
+
+    # --- proposing and applying ------------------------------------------------------------------
+
+    def _may_propose(self) -> bool:
+        """Whether nothing of an earlier view is unresolved, and the core takes proposals."""
+        core, pipeline = self.core, self._pipeline
+        if pipeline and pipeline.view != (core.leader_id, core.term):
+            return False
+        return not core.is_busy
+
+    def _take_back(self) -> None:
+        """Propose again, before anything newer, what was certainly not proposed."""
+        again = _own(self._pipeline.given_back)
+        self._pipeline.given_back.clear()
+        for client, operations in self.gathering.shares():
+            again.add(client, operations)
+        self.gathering = again
+
+    def _bound_what_waits(self) -> None:
+        """While nothing can be proposed, refuse what is gathered once it is too much."""
+        if len(self.gathering.operations) > limits.PROPOSALS_QUEUED_MAX:
+            self._refuse_gathered(Busy("too many commands wait to be proposed"))
+
+    def _refuse_gathered(self, result: Result) -> None:
+        if self.gathering.clients:
+            refused, self.gathering = self.gathering, Run()
+            self._pipeline.refused(refused, result)
+
+    def _propose(self, run: Run, stamp_ms: StampMs) -> None:
+        payload = encode_run(run.operations)
+        if _is_too_large(run, len(payload)):
+            for half in run.halves():
+                self._propose(half, stamp_ms)
+            return
+        entry = self.core.propose(payload, len(run.operations), stamp_ms)
+        if entry is None:
+            self._pipeline.refused(run, Busy("too much waits to be committed"))
+            self._end_of(run)
+            return
+        self._pipeline.proposed(run, self.core.id, entry)
+
+    def _apply(self, entry: Entry) -> None:
+        """Apply one committed entry and answer whoever this node proposed it for."""
+        self.applied_term = entry.term
+        run = self._pipeline.take(entry) if self._pipeline else None
+        if entry.kind is EntryKind.RUN:
+            self._apply_run(entry, run)
+        else:
+            self.table.apply(entry.first, entry.stamp_ms, ())
+            if entry.kind is EntryKind.CONFIG:
+                self.applied_configuration = configuration_of(entry)
+                self._keeper.is_due = True
+            elif entry.kind is EntryKind.CLOCK:
+                self._clock_entries = 0
+        if self._reads.are_deferred:
+            self._reads.finish_deferred(self.table, self.clock_ms, self._answers)
+
+    def _apply_run(self, entry: Entry, run: Run | None) -> None:
+        if run is None:
+            self.table.apply(entry.first, entry.stamp_ms, decode_run(entry.payload))
+            return
+        outcomes = self.table.apply(entry.first, entry.stamp_ms, run.operations)
+        self._pipeline.applied(run, outcomes)
+        self._end_of(run)
+
+    def _end_of(self, run: Run) -> None:
+        """A run was applied or refused: an offset in it is no longer under way."""
+        if self._offset_under_way:
+            if any(isinstance(operation, SetUnixOffset) for operation in run.operations):
+                self._offset_under_way = False
+
+    # --- asking the leader -----------------------------------------------------------------------
+
+    def _leader_link(self) -> Link | None:
+        """The link to the leader that this node knows of, if it is up."""
+        leader_id = self.core.leader_id
+        return None if leader_id is None else self._links.get(leader_id)
+
+    def _forward(self, leader: Link) -> None:
+        """Send what waits to the leader, one message of each kind."""
+        term = self.core.term
+        asked = self._reads.asked
+        while asked:
+            part, asked = asked[: limits.READS_FORWARDED_MAX], asked[limits.READS_FORWARDED_MAX :]
+            serial = self._next_serial()
+            self._asking[serial] = part
+            leader.send(Ask(term, serial, [query for _, query in part]))
+        self._reads.asked = []
+        for client, request in self._requests:
+            serial, addressed = self._next_serial(), self._addressed(request)
+            self._requesting[serial] = client, addressed
+            leader.send(Administer(term, serial, addressed))
+        self._requests = []
+        if self.gathering.clients and self._may_propose():
+            run, self.gathering = self.gathering, Run()
+            self._forward_run(run, leader)
+
+    def _forward_run(self, run: Run, leader: Link) -> None:
+        if self._pipeline.commands + len(run.operations) > limits.PROPOSALS_QUEUED_MAX:
+            self._pipeline.refused(run, Busy("too many commands wait for the leader"))
+        elif _is_too_large(run, 0):
+            for half in run.halves():
+                self._forward_run(half, leader)
+        else:
+            serial = self._next_serial()
+            self._pipeline.forwarded(run, leader.peer, self.core.term, serial)
+            leader.send(Forward(self.core.term, serial, run.operations))
+
+    def _redirect(self, leader_id: NodeId) -> None:
+        """Tell clients where the leader is."""
+        address = self._client_address(leader_id)
+        for client, operations in self.gathering.shares():
+            moved = [Moved(_slot_of(operation), address) for operation in operations]
+            self._answers.append((client, moved))
+        self.gathering = Run()
+        for client, query in self._reads.asked:
+            self._answers.append((client, [Moved(_slot_of(query), address)]))
+        self._reads.asked = []
+
+    def _client_address(self, id: NodeId) -> str:
+        configuration = self.core.configuration
+        for member in configuration.voters + configuration.learners:
+            if member.id == id:
+                return member.client_address
+        return ""
+
+    def _addressed(self, request: Request) -> Request:
+        """The request with the leader that it is made of, so that it can be made again."""
+        if isinstance(request, Transfer) and request.away_from is None:
+            return Transfer(request.id, self.core.leader_id)
+        return request
+
+    def _next_serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
+    def _ask_again(self) -> None:
+        """Nothing will come of the questions under way, or it is unknown: they can be repeated."""
+        again = [asked for part in self._asking.values() for asked in part]
+        self._reads.asked[:0] = again
+        self._asking.clear()
+        self._requests[:0] = self._requesting.values()
+        self._requesting.clear()
+
+    def _take_results(self, serial: int, results: list[Result]) -> None:
+        if serial in self._asking:
+            asked = self._asking.pop(serial)
+            for (client, _), result in zip(asked, results, strict=True):
+                self._answers.append((client, [result]))
+        elif serial in self._requesting:
+            client, _ = self._requesting.pop(serial)
+            self._answers.append((client, results))
+        else:
+            self._pipeline.answered(serial, results)
+
+    def _take_refusal(self, serial: int) -> None:
+        """The node that was asked does not lead in the term that was named: do not ask it again."""
+        if serial in self._asking or serial in self._requesting:
+            self._rejected_by = self._asking_view
+            self._ask_again()
+        elif self._pipeline:
+            self._rejected_by = self._pipeline.view
+            self._pipeline.not_proposed(serial)
+
+    # --- being asked as the leader ---------------------------------------------------------------
+
+    def _serve(self, link: Link, message: Forward | Ask | Administer) -> None:
+        """Take what a peer asks for its clients, if it asks the leader of this term."""
+        if not self.core.is_leader or message.term != self.core.term:
+            link.send(NotProposed(message.serial))
+            return
+        match message:
+            case Forward(_, serial, operations):
+                self.gathering.add(RemoteRun(link, serial), operations)
+            case Ask(_, serial, asked):
+                link.reads.expect(serial, len(asked))
+                self._reads.asked += [(link.reads, query) for query in asked]
+            case Administer(_, serial, request):
+                self._requests.append((RemoteRun(link, serial), request))
+
+
+def _own(runs: Sequence[Run]) -> Run:
+    """What this node's own clients have in the runs; other nodes are told to ask elsewhere.
+
+    What the node itself had in them was for a leadership that is over.
+    """
+    own = Run()
+    for run in runs:
+        for client, operations in run.shares():
+            if isinstance(client, Remote):
+                client.give_back()
+            elif client is not None:
+                own.add(client, operations)
+    return own
+
+
+def _is_too_large(run: Run, payload_bytes: int) -> bool:
+    """Whether the run is to be cut in two, which it can be between clients only."""
+    return len(run.clients) > 1 and (
+        len(run.operations) > limits.RUN_COMMANDS_MAX or payload_bytes > limits.RUN_BYTES_MAX
+    )
+
+
+def _slot_of(command: Operation | Query) -> int:
+    """The hash slot that a redirection names; 0 for what concerns no single lock."""
+    return hash_slot(getattr(command, "name", _NO_NAME))

@@ -1,0 +1,143 @@
+"""Runs that were proposed or forwarded, in order, until it is known what came of them.
+
+Pure. A run is resolved by what is applied, by the leader's answer, or, when neither can come in time,
+as in doubt.
+
+Invariants:
+- results leave in the order in which the runs were added, whenever they become known;
+- all runs in it belong to one view, a leader and its term; until they are resolved nothing is
+  proposed or forwarded in another view, so that a client's commands cannot pass each other;
+- a run is given back only if it certainly never takes effect: its entry was overwritten, or its
+  leader says that it was not proposed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from resplock.node.runs import Answers, Result, Run
+from resplock.operations import InDoubt
+from resplock.raft.entries import Entry
+from resplock.types import Index, NodeId, Term
+
+
+class Pipeline:
+    """The unresolved runs of one node."""
+
+    __slots__ = ("_answers", "_runs", "commands", "given_back")
+
+    def __init__(self, answers: Answers) -> None:
+        """`answers` is where the results go."""
+        self._runs: deque[Run] = deque()
+        self._answers = answers
+        self.commands = 0
+        """How many commands are in it."""
+        self.given_back: list[Run] = []
+        """Runs that may be proposed again, in order."""
+
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
+    @property
+    def view(self) -> tuple[NodeId | None, Term]:
+        """The leader and term of all the runs in it. Not to be asked for when there are none."""
+        return self._runs[0].leader_id, self._runs[0].term
+
+    # --- in --------------------------------------------------------------------------------------
+
+    def proposed(self, run: Run, leader_id: NodeId, entry: Entry) -> None:
+        """This node appended the run as `entry`."""
+        run.leader_id, run.term, run.first = leader_id, Term(entry.term), Index(entry.first)
+        self._add(run)
+
+    def forwarded(self, run: Run, leader_id: NodeId, term: Term, serial: int) -> None:
+        """The run is sent to the leader of `term`, which will answer to `serial`."""
+        run.leader_id, run.term, run.serial = leader_id, term, serial
+        self._add(run)
+
+    def refused(self, run: Run, result: Result) -> None:
+        """Nothing is done with the run: answer `result` once the earlier ones are answered."""
+        run.results = run.all(result)
+        if self._runs:
+            run.leader_id, run.term = self.view
+        self._add(run)
+        self._settle()
+
+    def _add(self, run: Run) -> None:
+        self._runs.append(run)
+        self.commands += len(run.operations)
+
+    # --- out -------------------------------------------------------------------------------------
+
+    def take(self, entry: Entry) -> Run | None:
+        """The run that became `entry`, which is being applied; None when it is not this node's.
+
+        Runs whose place another entry has taken will never be applied: they are given back.
+        """
+        runs = self._runs
+        while runs and 0 < runs[0].first <= entry.last:
+            run = runs[0]
+            if run.first == entry.first and run.term == entry.term:
+                return run
+            self._pop()
+            self.given_back.append(run)
+            self._settle()
+        return None
+
+    def applied(self, run: Run, results: Sequence[Result]) -> None:
+        """The run that `take` gave has these results."""
+        self._pop()
+        self._answers.extend(run.answers(results))
+        if self._runs:
+            self._settle()
+
+    def answered(self, serial: int, results: Sequence[Result]) -> None:
+        """The leader has answered a forwarded run."""
+        run = self._find(serial)
+        if run is not None:
+            fits = len(results) == len(run.operations)
+            run.results = results if fits else run.all(InDoubt())
+            self._settle()
+
+    def not_proposed(self, serial: int) -> None:
+        """The leader says that nothing will come of a forwarded run."""
+        run = self._find(serial)
+        if run is not None:
+            run.returned = True
+            self._settle()
+
+    def doubt(self) -> None:
+        """It will not be known in time what came of the runs: say so for those that are unresolved."""
+        for run in self._runs:
+            if run.results is None and not run.returned:
+                run.results = run.all(InDoubt())
+        self._settle()
+
+    def doubt_through(self, index: Index) -> None:
+        """What was applied up to `index` came with a snapshot, so it cannot be seen what it was."""
+        for run in self._runs:
+            if 0 < run.first <= index and run.results is None:
+                run.results = run.all(InDoubt())
+        self._settle()
+
+    def _find(self, serial: int) -> Run | None:
+        for run in self._runs:
+            if run.serial == serial and run.results is None and not run.returned:
+                return run
+        return None
+
+    def _settle(self) -> None:
+        """Let go of the runs that are resolved, up to the first that is not."""
+        while self._runs:
+            run = self._runs[0]
+            if run.results is not None:
+                self._answers.extend(run.answers(run.results))
+            elif run.returned:
+                self.given_back.append(run)
+            else:
+                return
+            self._pop()
+
+    def _pop(self) -> None:
+        self.commands -= len(self._runs.popleft().operations)

@@ -1,0 +1,290 @@
+"""Commands that reach a follower: forwarded, answered, and what a change of leader does to them."""
+
+from __future__ import annotations
+
+import pytest
+
+from resplock.node.administration import AddServer, RemoveServer
+from resplock.node.messages import NotProposed
+from resplock.operations import (
+    CheckVersion,
+    Done,
+    GetLock,
+    Granted,
+    Held,
+    InDoubt,
+    LockInfo,
+    Moved,
+    NoLeader,
+    Released,
+)
+from resplock.types import NodeId
+from tests.node.servers import Caller, Trio, acquire, lose_leadership, member_of, name, release
+
+
+@pytest.fixture
+def trio() -> Trio:
+    trio = Trio()
+    trio.elect("n1")
+    trio.pass_time(100)
+    return trio
+
+
+def kinds(caller: Caller) -> list[str]:
+    return [type(result).__name__ for result in caller.take()]
+
+
+def test_a_followers_commands_are_decided_by_the_leader(trio: Trio) -> None:
+    one, two = Caller(), Caller()
+    trio["n2"].node.submit(one, [acquire("a"), acquire("b")])
+    trio["n3"].node.submit(two, [acquire("a", "you")])
+    trio.settle()
+    first, second = one.take()
+    [held] = two.take()
+    assert isinstance(first, Granted)
+    assert isinstance(second, Granted)
+    assert second.version == first.version + 1
+    assert isinstance(held, Held)
+    assert held.version == first.version
+
+
+def test_a_followers_turn_is_one_message(trio: Trio) -> None:
+    for each in range(10):
+        trio["n2"].node.submit(Caller(), [acquire(f"{each}")])
+    trio["n2"].turn()
+    assert len(trio["n2"].mail) == 1
+
+
+def test_a_pipeline_keeps_its_order(trio: Trio) -> None:
+    caller = Caller()
+    for _ in range(20):
+        trio["n2"].node.submit(caller, [acquire("a"), release("a")])
+        trio["n2"].turn()
+    trio.settle()
+    assert kinds(caller) == ["Granted", "Released"] * 20
+
+
+def test_reads_of_a_follower_are_linearizable(trio: Trio) -> None:
+    caller = Caller()
+    trio["n3"].node.submit(caller, [acquire("a")])
+    trio.settle()
+    [granted] = caller.take()
+    assert isinstance(granted, Granted)
+    for each in range(40):
+        trio["n2"].node.ask(caller, CheckVersion(name("a"), granted.version + each % 2))
+    trio["n2"].node.ask(caller, GetLock(name("a")))
+    trio.settle()
+    *checks, info = caller.take()
+    assert checks == [1, 0] * 20
+    assert isinstance(info, LockInfo)
+
+
+def test_a_readonly_connection_sees_the_followers_own_state(trio: Trio) -> None:
+    trio["n1"].node.submit(Caller(), [acquire("a")])
+    trio.settle()
+    trio.pass_time(100)
+    info = trio["n2"].node.peek(GetLock(name("a")))
+    assert isinstance(info, LockInfo)
+    assert info.owner == b"me"
+
+
+def test_what_a_lost_leader_refuses_is_proposed_by_the_next(trio: Trio) -> None:
+    caller = Caller()
+    lose_leadership(trio, trio["n1"])
+    trio["n2"].node.submit(caller, [acquire("a")])
+    trio["n2"].turn()  # n2 still believes in n1
+    assert len(trio["n2"].mail) == 1
+    trio.settle()
+    assert caller.take() == []
+    trio.elect("n3")
+    trio.pass_time(200)
+    assert kinds(caller) == ["Granted"]
+    assert trio["n3"].commands().count(acquire("a")) == 1
+
+
+def test_nobody_asks_again_who_has_just_said_no(trio: Trio) -> None:
+    lose_leadership(trio, trio["n1"])
+    trio["n2"].node.submit(Caller(), [acquire("a")])
+    trio["n2"].node.ask(Caller(), GetLock(name("a")))
+    trio.settle()  # raises when messages go to and fro for ever
+    assert not trio["n2"].mail
+
+
+def test_a_question_of_another_term_is_not_served(trio: Trio) -> None:
+    leader = trio["n1"].node
+    trio["n2"].node.submit(Caller(), [acquire("a")])
+    trio["n2"].turn()
+    _, question = trio["n2"].mail.popleft()
+    lose_leadership(trio, trio["n1"])
+    trio.elect("n1")
+    leader.receive(NodeId("n2"), question)
+    trio["n1"].turn()
+    assert [message for _, message in trio["n1"].mail] == [NotProposed(question.serial)]
+    trio.pass_time(100)
+    assert trio["n1"].commands().count(acquire("a")) == 1, "only when it was asked again"
+
+
+def test_a_broken_link_leaves_commands_in_doubt_and_repeats_reads(trio: Trio) -> None:
+    writer, reader = Caller(), Caller()
+    trio["n2"].node.submit(writer, [acquire("a")])
+    trio["n2"].node.ask(reader, CheckVersion(name("a"), 1))
+    trio["n2"].turn()
+    trio.unlink(trio["n2"])
+    trio["n2"].turn()
+    assert writer.take() == [InDoubt()]
+    assert reader.take() == []
+    trio.link(trio["n2"])
+    trio.pass_time(100)
+    assert reader.take() == [0]
+
+
+def test_answers_for_an_earlier_link_go_nowhere(trio: Trio) -> None:
+    trio["n2"].node.submit(Caller(), [acquire("a")])
+    trio["n2"].turn()
+    trio.carry()
+    trio.unlink(trio["n2"])
+    trio["n2"].incarnation += 1
+    trio.link(trio["n2"])
+    trio.settle()
+    trio.pass_time(100)
+    assert not trio["n1"].mail
+    assert acquire("a") in trio["n1"].commands()
+
+
+def test_a_silent_leader_leaves_commands_in_doubt_once_another_leads(trio: Trio) -> None:
+    caller, later = Caller(), Caller()
+    trio["n2"].node.submit(caller, [acquire("a")])
+    trio["n2"].turn()
+    trio.alone = {"n1"}
+    trio["n2"].node.submit(later, [acquire("b")])
+    trio.pass_time(3 * 500)
+    assert caller.take() == [InDoubt()]
+    assert kinds(later) in (["Granted"], ["InDoubt"])
+    assert trio["n2"].node.core.is_leader or trio["n3"].node.core.is_leader
+
+
+def test_a_former_leader_learns_what_became_of_its_proposals(trio: Trio) -> None:
+    """Proposed, replicated, and committed only by the next leader: it is known, not in doubt."""
+    caller = Caller()
+    trio["n1"].node.submit(caller, [acquire("a"), release("a")])
+    trio["n1"].turn()
+    entries = [message for message in trio["n1"].outbox if message.to_id == "n2"]
+    trio["n1"].outbox.clear()
+    for message in entries:
+        trio["n2"].node.step(message)
+    trio["n2"].turn()
+    trio["n2"].outbox.clear()  # n1 never hears that n2 has it
+    lose_leadership(trio, trio["n1"])
+    trio.elect("n2")
+    trio.pass_time(200)
+    assert kinds(caller) == ["Granted", "Released"]
+
+
+def test_a_former_leader_proposes_again_what_was_overwritten(trio: Trio) -> None:
+    caller = Caller()
+    trio.alone = {"n1"}
+    trio["n1"].node.submit(caller, [acquire("a")])
+    trio["n1"].turn()
+    lose_leadership(trio, trio["n1"])
+    trio["n1"].node.submit(caller, [acquire("b")])
+    trio["n1"].turn()
+    trio.elect("n2")
+    trio.pass_time(300)
+    first, second = caller.take()
+    assert isinstance(first, Granted)
+    assert isinstance(second, Granted)
+    assert first.version < second.version
+    assert trio["n2"].commands().count(acquire("a")) == 1
+
+
+def test_a_follower_that_comes_to_lead_goes_on_in_order(trio: Trio) -> None:
+    caller = Caller()
+    trio["n2"].node.submit(caller, [acquire("a")])
+    trio["n2"].turn()
+    trio.unlink(trio["n1"])
+    trio.alone = {"n1"}
+    trio["n2"].node.submit(caller, [acquire("b")])
+    trio.pass_time(3 * 500)
+    assert kinds(caller) == ["InDoubt", "Granted"]
+
+
+def test_without_a_link_to_the_leader_nothing_was_proposed(trio: Trio) -> None:
+    trio["n2"].node.link_down(NodeId("n1"))
+    caller = Caller()
+    trio["n2"].node.submit(caller, [acquire("a")])
+    trio["n2"].node.ask(caller, GetLock(name("a")))
+    trio["n2"].node.administer(caller, RemoveServer(NodeId("n9")))
+    trio.pass_time(2 * 500 + 50)
+    assert caller.take() == [NoLeader()] * 3
+
+
+def test_redirection_names_the_leader() -> None:
+    trio = Trio(redirects=True)
+    trio.elect("n1")
+    trio.pass_time(100)
+    caller = Caller()
+    trio["n2"].node.submit(caller, [acquire("foo"), release("bar")])
+    trio["n2"].node.ask(caller, GetLock(name("foo")))
+    trio["n2"].turn()
+    assert caller.take() == [
+        Moved(12182, "host-n1:1"),
+        Moved(5061, "host-n1:1"),
+        Moved(12182, "host-n1:1"),
+    ]
+
+
+# --- membership ----------------------------------------------------------------------------------
+
+
+def test_a_server_is_removed_and_added_through_a_follower(trio: Trio) -> None:
+    caller = Caller()
+    trio["n2"].node.administer(caller, RemoveServer(NodeId("n3")))
+    trio.pass_time(200)
+    assert caller.take() == [Done()]
+    assert [member.id for member in trio["n1"].node.core.configuration.voters] == ["n1", "n2"]
+    trio["n2"].node.administer(caller, RemoveServer(NodeId("n3")))
+    trio.pass_time(200)
+    assert caller.take() == [Done()], "it is gone already"
+    newcomer = member_of("n4")
+    trio["n2"].node.administer(caller, AddServer(newcomer))
+    trio.pass_time(200)
+    assert caller.take() == [Done()]
+    assert trio["n1"].node.core.configuration.learners == (newcomer,)
+    trio["n1"].node.administer(caller, AddServer(newcomer))
+    trio.pass_time(200)
+    assert caller.take() == [Done()]
+
+
+def test_the_last_voter_stays(trio: Trio) -> None:
+    caller = Caller()
+    for gone in ("n3", "n2"):
+        trio["n1"].node.administer(caller, RemoveServer(NodeId(gone)))
+        trio.pass_time(200)
+    assert caller.take() == [Done(), Done()]
+    trio["n1"].node.administer(caller, RemoveServer(NodeId("n1")))
+    trio.pass_time(200)
+    [refused] = caller.take()
+    assert "voter" in str(refused)
+
+
+def test_a_wiped_server_takes_its_old_place_as_a_learner_and_is_promoted(trio: Trio) -> None:
+    trio["n1"].node.submit(Caller(), [acquire("a")])
+    trio.pass_time(100)
+    wiped = trio.wipe("n3")
+    trio["n1"].node.member_seen(wiped)
+    trio.pass_time(60)
+    configuration = trio["n1"].node.core.configuration
+    assert wiped in configuration.voters + configuration.learners
+    assert "n3/u-n3" in configuration.removed
+    trio.pass_time(1_000)
+    assert wiped in trio["n1"].node.core.configuration.voters
+    assert trio["n3"].commands() == trio["n1"].commands()
+
+
+def test_released_is_answered_across_nodes(trio: Trio) -> None:
+    caller = Caller()
+    trio["n2"].node.submit(caller, [acquire("a")])
+    trio["n2"].turn()
+    trio["n2"].node.submit(caller, [release("a")])
+    trio.settle()
+    assert caller.take()[1] == Released()
