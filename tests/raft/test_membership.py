@@ -8,7 +8,14 @@ import pytest
 
 from resplock.raft import configurations
 from resplock.raft.config import RaftConfig
-from resplock.raft.configurations import Refusal, with_learner, with_voter, without
+from resplock.raft.configurations import (
+    Refusal,
+    with_addresses,
+    with_learner,
+    with_replacement,
+    with_voter,
+    without,
+)
 from resplock.raft.core import RaftCore
 from resplock.raft.entries import Configuration, Entry, Member, SnapshotMeta, config
 from resplock.raft.membership import Membership, read_membership
@@ -254,7 +261,14 @@ OLD = Configuration((member("a"), member("b"), member("c")), (member("d"),), ("x
         (OLD, Refusal.NOT_ONE_SERVER),
         (with_learner(with_learner(OLD, member("e")), member("f")), Refusal.NOT_ONE_SERVER),
         (without(without(OLD, NodeId("a")), NodeId("b")), Refusal.NOT_ONE_SERVER),
-        (with_learner(OLD, Member(NodeId("d"), "another")), Refusal.NOT_ONE_SERVER),
+        (with_learner(OLD, Member(NodeId("d"), "another")), Refusal.REMOVED),
+        (with_replacement(OLD, Member(NodeId("d"), "another")), None),
+        (with_replacement(OLD, Member(NodeId("a"), "another")), None),
+        (with_addresses(OLD, Member(NodeId("a"), "u-a", "new:1")), None),
+        (
+            with_voter(with_replacement(OLD, Member(NodeId("a"), "another")), NodeId("a")),
+            Refusal.NOT_ONE_SERVER,
+        ),
         (with_learner(OLD, member("x")), Refusal.REMOVED),
         (with_learner(OLD, Member(NodeId("x"), "another")), None),
         (Configuration(OLD.voters[1:], OLD.learners, OLD.removed), Refusal.REMOVED),

@@ -212,6 +212,7 @@ FAILURES: list[tuple[ops.Outcome | ops.Unapplied, str]] = [
         ops.Busy("100000 commands are queued"),
         "BUSY 100000 commands are queued; nothing was done, try again later",
     ),
+    (ops.Moved(12182, "10.0.0.1:7379"), "MOVED 12182 10.0.0.1:7379"),
 ]
 
 

@@ -18,7 +18,7 @@ from resplock.server import engine as engine_module
 from resplock.server.engine import Engine
 from resplock.types import lock_name
 from tests.server.fakes import FakeLoop
-from tests.test_node import Server
+from tests.node.servers import Server
 
 NAME = lock_name(0, b"a")
 
