@@ -17,8 +17,8 @@ from resplock.raft.entries import Entry, HardState
 from resplock.server import engine as engine_module
 from resplock.server.engine import Engine
 from resplock.types import lock_name
-from tests.server.fakes import FakeLoop
 from tests.node.servers import Server
+from tests.server.fakes import FakeLoop
 
 NAME = lock_name(0, b"a")
 
