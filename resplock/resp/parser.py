@@ -71,9 +71,9 @@ length_header = [b"$%d" % length for length in range(TABLED_BYTES_MAX + 1)].__ge
 assert TABLED_BYTES_MAX <= ARGUMENT_BYTES_UNAUTHENTICATED_MAX <= ARGUMENT_BYTES_MAX
 assert INLINE_BYTES_MAX <= ARGUMENT_BYTES_MAX <= COMMAND_BYTES_MAX
 
-LONE_BYTES_MAX = 4 * TABLED_BYTES_MAX
-"""The longest chunk that `Parser.lone` splits. A longer one is rarely one command of short arguments,
-and on a pipelined connection each chunk would be split in vain before `commands` does it again."""
+LONE_SPLITS_MAX = 2 * 9 + 1
+"""How often `Parser.lone` splits. What has more lines is rarely one command, and on a pipelined
+connection each chunk would be split in vain before it is done again."""
 WINDOW_BYTES = 64 * 1024
 """How much is split at once for `take_canonical`."""
 assert WINDOW_BYTES <= COMMAND_BYTES_MAX
@@ -193,6 +193,11 @@ class Parser:
         """Whether the last `commands` call ended inside a command, so that bytes are missing."""
         return self._need > 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and no tight bounds hold, so that shortcuts may be tried on a chunk."""
+        return self._direct and not self._data
+
     def feed(self, data: bytes) -> None:
         """Take what the socket gave. Nothing is parsed yet. A dead parser ignores it."""
         if self._direct and not self._data:
@@ -207,9 +212,9 @@ class Parser:
         The usual case on a connection without pipelining, and half as long as `feed` and `commands`.
         None says only that it was not found to be so: then `feed` the data.
         """
-        if not self._direct or self._data or len(data) > LONE_BYTES_MAX:
+        if not self._direct or self._data:
             return None
-        parts = data.split(CRLF)
+        parts = data.split(CRLF, LONE_SPLITS_MAX)
         if SPANS.get(parts[0]) != len(parts) - 1 or parts[-1]:
             return None
         arguments = parts[2::2]

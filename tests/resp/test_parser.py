@@ -12,7 +12,6 @@ from resplock import limits
 from resplock.errors import ProtocolError
 from resplock.resp.parser import (
     INLINE_BYTES_UNAUTHENTICATED_MAX,
-    LONE_BYTES_MAX,
     Parser,
     split_inline,
 )
@@ -115,13 +114,24 @@ def test_one_command_alone() -> None:
     assert parser.lone(ACQUIRE) is None, "something waits"
 
 
-def test_a_long_chunk_is_not_split_to_see_whether_it_is_one_command() -> None:
-    whole = array(*[b"x" * 100] * (LONE_BYTES_MAX // 108))
-    assert LONE_BYTES_MAX - 108 < len(whole) <= LONE_BYTES_MAX
-    longer = array(*[b"x" * 100] * (LONE_BYTES_MAX // 108 + 1))
-    assert Parser().lone(whole) == parse([whole])[0][0]
-    assert Parser().lone(longer) is None
-    assert len(parse([longer])[0]) == 1
+def test_a_command_of_many_arguments_is_not_looked_for_alone() -> None:
+    few, many = array(*[b"x" * 1024] * 9), array(*[b"x"] * 10)
+    assert Parser().lone(few) == parse([few])[0][0]
+    assert Parser().lone(many) is None
+    assert len(parse([many])[0]) == 1
+
+
+def test_is_idle_while_nothing_waits() -> None:
+    parser = Parser()
+    assert parser.idle
+    parser.feed(ACQUIRE + ACQUIRE[:5])
+    assert not parser.idle
+    parser.commands()
+    assert not parser.idle, "half a command waits"
+    parser.feed(ACQUIRE[5:])
+    parser.commands()
+    assert parser.idle
+    assert not Parser(authenticated=False).idle, "tight bounds hold"
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,16 @@ wrong = st.one_of(
     st.just(b"\r\n"),
     st.just(b"LOCK.ACQUIRE a 'me'\r\n"),
 )
+alike = st.tuples(
+    st.sampled_from(
+        [("LOCK.ACQUIRE", "me"), ("LOCK.RELEASE", "me"), ("LOCK.ACQUIRE", "me", "TTL", "x")]
+    ),
+    st.lists(st.sampled_from([b"a", b"b", b"c", b"x" * 1025]), min_size=2, max_size=8),
+).map(
+    lambda like: b"".join(
+        array(like[0][0].encode(), key, *map(str.encode, like[0][1:])) for key in like[1]
+    )
+)
 commands = st.lists(
     st.one_of(operations, operations, operations, reads, reads, locals_, locals_, muting, wrong),
     min_size=1,
