@@ -118,6 +118,13 @@ NODE_MESSAGE_BYTES_MAX = 20 << 20
 READS_FORWARDED_MAX = 16
 """Queries that a follower forwards in one message: each answer may have LIST_BYTES_MAX."""
 HEARTBEATS_PER_ELECTION_TIMEOUT = 10
+EARLY_VOTE_JITTER_MS = 30
+"""A follower that sees its leader's link break asks for pre-votes within so long."""
+EARLY_VOTES_MAX = 4
+"""How often it does so before it hears a leader again; then election timeouts rule."""
+CLOCK_DRIFT_PERCENT = 10
+"""How much faster one server's clock may run than another's, at most. Only a leader's lease
+relies on it; clocks that are disciplined by NTP differ by 0.1 percent."""
 
 # --- the process ---------------------------------------------------------------------------------
 

@@ -21,6 +21,9 @@ How it works, a topic a file:
     progress      what the leader knows of one follower
     proposals     what a leader appends
     reads         reads without a log entry                 thesis 6.4
+    lease         and without a round                       thesis 6.4.1
+    leadership    handing it over                           thesis 3.10
+    links         what broken connections tell              early pre-vote
     membership    the configuration in effect               thesis 4.1
     configurations  which configuration may follow which    thesis 4.1, 4.2
     snapshots     adopting one, compacting behind one       thesis 5

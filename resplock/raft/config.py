@@ -8,7 +8,12 @@ from __future__ import annotations
 import msgspec
 
 from resplock.errors import ConfigError
-from resplock.limits import APPEND_BYTES_MAX, INFLIGHT_BYTES_MAX, INFLIGHT_MESSAGES_MAX
+from resplock.limits import (
+    APPEND_BYTES_MAX,
+    CLOCK_DRIFT_PERCENT,
+    INFLIGHT_BYTES_MAX,
+    INFLIGHT_MESSAGES_MAX,
+)
 from resplock.types import NodeId
 
 UNCOMMITTED_BYTES_MAX = 64 << 20
@@ -37,6 +42,11 @@ class RaftConfig(msgspec.Struct, frozen=True):
     """A leader that a quorum has left for an election timeout steps down (thesis 6.2), and voters
     that hear a leader ignore candidates (thesis 4.2.3). One is not safe for liveness without the
     other: a voter would stay true to a leader that cannot commit."""
+    lease: bool = False
+    """Let a leader answer reads without a round while nobody else can lead (see `lease`). All
+    servers of a cluster must be set to the same: the others keep the lease."""
+    tick_ms: int = 50
+    """How long the runtime lets a tick be. Only the lease is computed from it."""
     append_bytes_max: int = APPEND_BYTES_MAX
     inflight_bytes_max: int = INFLIGHT_BYTES_MAX
     inflight_messages_max: int = INFLIGHT_MESSAGES_MAX
@@ -53,3 +63,14 @@ class RaftConfig(msgspec.Struct, frozen=True):
                 f"heartbeat_ticks is {self.heartbeat_ticks}, election_ticks {self.election_ticks}: "
                 "heartbeats must come at least once in an election timeout"
             )
+        if self.lease and not self.check_quorum:
+            raise ConfigError("a leader lease needs check_quorum: without it voters do not keep it")
+        if self.lease and self.lease_ms <= self.heartbeat_ticks * self.tick_ms:
+            raise ConfigError(
+                f"election_ticks is {self.election_ticks}: too short for a leader lease"
+            )
+
+    @property
+    def lease_ms(self) -> int:
+        """How long a lease lasts, on the leader's clock, from when its heartbeats left."""
+        return (self.election_ticks - 2) * self.tick_ms * 100 // (100 + CLOCK_DRIFT_PERCENT)

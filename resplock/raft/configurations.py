@@ -20,6 +20,7 @@ class Refusal(enum.Enum):
     """Why a leader did not propose a change of membership. Certain: nothing will come of it."""
 
     NOT_LEADER = "this node does not lead"
+    TRANSFERRING = "the leader is handing leadership over"
     TERM_NOT_COMMITTED = "the leader has not committed an entry of its term yet"
     CHANGE_IN_FLIGHT = "an earlier change of membership is not committed yet"
     NOT_ONE_SERVER = "a change must add, promote, demote, update or remove exactly one server"

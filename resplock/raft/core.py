@@ -17,7 +17,9 @@ This file is the way in; each rule is where its topic is:
     elections    standing, voting, winning            following    a follower's appends, commit
     replication  a leader's appends, acks, commit     reads        ReadIndex rounds
     proposals    what a leader appends                snapshots    adopting and compacting
-    replica      the state, its roles and terms       log          entries in memory and on disk
+    leadership   handing it over                      lease        reads without a round
+    links        what broken connections tell         log          entries in memory and on disk
+    replica      the state, its roles and terms
 """
 
 from __future__ import annotations
@@ -25,10 +27,19 @@ from __future__ import annotations
 import random
 from typing import assert_never
 
-from resplock.raft import elections, following, proposals, replication, snapshots
+from resplock.raft import (
+    elections,
+    following,
+    leadership,
+    links,
+    proposals,
+    replication,
+    snapshots,
+)
 from resplock.raft.config import RaftConfig
 from resplock.raft.configurations import Refusal
 from resplock.raft.entries import Configuration, Entry, HardState, SnapshotMeta, entry_bytes
+from resplock.raft.leadership import TransferRefusal
 from resplock.raft.messages import (
     TERM_JUMP_MAX,
     AppendReply,
@@ -38,6 +49,7 @@ from resplock.raft.messages import (
     Message,
     PreVoteReply,
     PreVoteRequest,
+    TimeoutNow,
     VoteReply,
     VoteRequest,
 )
@@ -97,6 +109,15 @@ class RaftCore(Replica):
         return proposals.is_busy(self)
 
     @property
+    def is_transferring(self) -> bool:
+        """Whether a leader takes no proposals, because another server is about to lead.
+
+        What waits to be proposed should wait a little longer: for the new leader, or for this one,
+        if nothing comes of it.
+        """
+        return self.transferee is not None
+
+    @property
     def commit_index(self) -> Index:
         return self.log.commit_index
 
@@ -134,6 +155,15 @@ class RaftCore(Replica):
     def campaign(self) -> None:
         """Start an election now, if this server may stand. A sole voter has won when it returns."""
         elections.campaign(self)
+
+    def transfer(self, id: NodeId | None) -> TransferRefusal | None:
+        """Hand leadership over to `id`, or to the voter that has most of the log (thesis 3.10).
+
+        None when it began, or when `id` leads already. It is done when `is_leader` is false; it has
+        failed when `is_transferring` is false and this server still leads, an election timeout
+        later at most.
+        """
+        return leadership.transfer(self, id)
 
     def step_down(self) -> None:
         """Stop leading, in the same term: the runtime has lost time, or is about to end."""
@@ -175,7 +205,7 @@ class RaftCore(Replica):
                 self.send(VoteReply(self.term, self.id, message.from_id, False))
             case PreVoteReply():
                 elections.on_pre_vote_reply(self, message)  # from a voter who is behind
-            case PreVoteRequest() | VoteReply() | AppendReply() | HeartbeatReply():
+            case PreVoteRequest() | VoteReply() | AppendReply() | HeartbeatReply() | TimeoutNow():
                 pass
             case _:
                 assert_never(message)
@@ -198,6 +228,8 @@ class RaftCore(Replica):
                 elections.on_pre_vote_reply(self, message)
             case PreVoteRequest():
                 elections.on_pre_vote_request(self, message)
+            case TimeoutNow():
+                leadership.on_timeout_now(self, message)
             case _:
                 assert_never(message)
 
@@ -207,7 +239,7 @@ class RaftCore(Replica):
         """Append a run of `commands` commands, one index each.
 
         stamp_ms: the replicated clock, not before the last entry's. None when this server does not
-        lead, or is busy (`is_busy`): then nothing was appended.
+        lead, is busy (`is_busy`), or is handing over (`is_transferring`): nothing was appended.
         """
         return proposals.propose_run(self, payload, commands, stamp_ms)
 
@@ -254,13 +286,40 @@ class RaftCore(Replica):
         """The snapshot that `Ready.snapshots_wanted` asked for has arrived, or could not be sent."""
         snapshots.report(self, id, index, ok)
 
+    def report_link_up(self, id: NodeId, same_incarnation: bool) -> None:
+        """There is a link to a peer. With `same_incarnation` false as for `report_restarted`."""
+        links.up(self, id, same_incarnation)
+
+    def report_link_down(self, id: NodeId) -> None:
+        """The link to a peer broke: what was under way may be lost; if it led, it may be gone.
+
+        Look at `take_stand_in_ms` afterwards.
+        """
+        links.down(self, id)
+
     def report_unreachable(self, id: NodeId) -> None:
-        """The link to a peer broke: what was under way may be lost."""
+        """Messages to a peer were dropped, though its link may work."""
         replication.lost_link(self, id)
 
     def report_restarted(self, id: NodeId) -> None:
-        """A peer's link came up with a new incarnation: it may not have all that it had."""
-        replication.peer_restarted(self, id)
+        """A peer has a new incarnation: it may not have all that it had, and it leads no more.
+
+        May be said twice of the same restart, at the cost of a message.
+        """
+        links.restarted(self, id)
+
+    def take_stand_in_ms(self) -> int | None:
+        """In how many milliseconds to call `stand_now`, if that has changed; else None.
+
+        Look here once a turn. A later answer replaces an earlier one. There is no need to cancel:
+        `stand_now` does nothing when the reason for it is gone (see `links`).
+        """
+        stand_in_ms, self.stand_in_ms = self.stand_in_ms, None
+        return stand_in_ms
+
+    def stand_now(self) -> None:
+        """The time that `take_stand_in_ms` gave has passed."""
+        elections.stand_now(self)
 
     # --- work ------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ sends until that names it. So a joiner waits, and a wiped directory cannot vote 
 
 from __future__ import annotations
 
+from resplock.limits import EARLY_VOTE_JITTER_MS, EARLY_VOTES_MAX
 from resplock.raft import replication
 from resplock.raft.messages import PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
 from resplock.raft.replica import Replica
@@ -39,7 +40,7 @@ def tick(replica: Replica) -> None:
 
 def campaign(replica: Replica) -> None:
     """Try to be elected: ask for pre-votes first, unless they are off."""
-    if not may_stand(replica):
+    if not may_stand(replica) or _keeps_lease(replica):
         return
     if replica.config.pre_vote:
         _ask_first(replica)
@@ -84,6 +85,7 @@ def stand(replica: Replica, transfer: bool = False) -> None:
 def _begin(replica: Replica, role: Role) -> None:
     replica.set_role(role)
     replica.leader_id = None
+    replica.stands_soon = False
     replica.tally = {replica.id: True}
     replica.restart_election_timer()
 
@@ -92,11 +94,34 @@ def _other_voters(replica: Replica) -> list[NodeId]:
     return [id for id in replica.membership.voter_ids if id != replica.id]
 
 
+# --- standing early ------------------------------------------------------------------------------
+
+
+def stand_soon(replica: Replica, not_before_ms: int = 0) -> None:
+    """Let the runtime call `stand_now` after a small random time: the leader's link is gone."""
+    config = replica.config
+    if not config.pre_vote or config.lease or not may_stand(replica):
+        return
+    if replica.early_votes >= EARLY_VOTES_MAX or (replica.stands_soon and not not_before_ms):
+        return
+    replica.stands_soon = True
+    replica.stand_in_ms = not_before_ms + replica.rng.randrange(EARLY_VOTE_JITTER_MS)
+
+
+def stand_now(replica: Replica) -> None:
+    """The time has come, unless it was called off."""
+    if replica.stands_soon:
+        replica.stands_soon = False
+        replica.early_votes += 1
+        campaign(replica)
+
+
 # --- voting --------------------------------------------------------------------------------------
 
 
 def hears_leader(replica: Replica) -> bool:
-    """Whether candidates are to be ignored: a leader was heard in the shortest election timeout.
+    """Whether candidates are to be ignored: a leader was heard in the shortest election timeout, and
+    there is still a link to it.
 
     Otherwise a server that was removed, or was cut off, could depose a leader that serves everybody
     else (thesis 4.2.3).
@@ -105,8 +130,21 @@ def hears_leader(replica: Replica) -> bool:
         return False
     if replica.role is Role.LEADER:
         return True
+    if replica.config.lease:
+        return _is_in_lease(replica)
+    leader_id = replica.leader_id
     in_time = replica.election_elapsed < replica.config.election_ticks
-    return replica.leader_id is not None and in_time
+    return leader_id is not None and in_time and leader_id not in replica.links_down
+
+
+def _is_in_lease(replica: Replica) -> bool:
+    """Whether some leader may rely on this voter, whatever has happened to it since."""
+    return replica.now - replica.heard_at < replica.config.election_ticks
+
+
+def _keeps_lease(replica: Replica) -> bool:
+    """Whether it must not give a vote, to itself neither. A sole voter has only its own lease."""
+    return replica.config.lease and _is_in_lease(replica) and len(replica.membership.voter_ids) > 1
 
 
 def may_vote(replica: Replica) -> bool:
@@ -137,6 +175,10 @@ def on_pre_vote_request(replica: Replica, message: PreVoteRequest) -> None:
         and is_up_to_date(replica, message.last_term, message.last_index)
         and may_vote(replica)
     )
+    if granted and replica.stands_soon:
+        stand_soon(replica, EARLY_VOTE_JITTER_MS)  # the other one first
+    elif not granted and replica.early_votes:
+        stand_soon(replica)  # its log is older, but it does not hear the leader any more either
     replica.send(PreVoteReply(replica.term, replica.id, message.from_id, message.term, granted))
 
 
@@ -146,8 +188,10 @@ def on_vote_request(replica: Replica, message: VoteRequest) -> None:
         replica.vote in ("", message.from_id)
         and is_up_to_date(replica, message.last_term, message.last_index)
         and may_vote(replica)
+        and (message.transfer or not _keeps_lease(replica))
     )
     if granted:
+        replica.call_off_standing()
         if replica.role is Role.PRE_CANDIDATE:
             replica.become_follower(replica.term, None)
         replica.vote = message.from_id
@@ -179,6 +223,8 @@ def _count(replica: Replica, from_id: NodeId, granted: bool) -> None:
             become_leader(replica)
     elif _is_lost(replica):
         replica.become_follower(replica.term, None)
+        if replica.early_votes:
+            stand_soon(replica, EARLY_VOTE_JITTER_MS)
 
 
 def _is_won(replica: Replica) -> bool:
@@ -186,9 +232,10 @@ def _is_won(replica: Replica) -> bool:
 
 
 def _is_lost(replica: Replica) -> bool:
-    """Whether too many have refused for a majority to be left."""
-    voters = len(replica.membership.voter_ids)
-    return _votes(replica).count(False) > voters - replica.membership.quorum
+    """Whether too many have refused, or cannot answer, for a majority to be left."""
+    tally, voters = replica.tally, replica.membership.voter_ids
+    left = [id for id in voters if tally.get(id, id not in replica.links_down)]
+    return len(left) < replica.membership.quorum
 
 
 def _votes(replica: Replica) -> list[bool]:
@@ -210,6 +257,9 @@ def become_leader(replica: Replica) -> None:
     replica.clock_ms = StampMs(max(log.last_stamp_ms, replica.heard_clock_ms))
     replica.heartbeat_elapsed = 0
     replica.uncommitted_bytes = 0
+    replica.call_off_standing()
+    if replica.lease is not None:
+        replica.lease.begin(replica.clock_ms)
     replica.term_start = Index(log.last_index + 1)
     replica.progress = {}
     replica.meet_peers()

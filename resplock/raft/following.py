@@ -71,6 +71,7 @@ def _hear_leader(replica: Replica, message: AppendRequest | Heartbeat) -> bool:
     elif replica.leader_id != message.from_id:
         return False
     replica.election_elapsed = 0
+    replica.heard_at = replica.now
     _hear_clock(replica, Term(message.term), StampMs(message.clock_ms))
     return True
 

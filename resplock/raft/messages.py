@@ -120,6 +120,10 @@ class HeartbeatReply(_Message, frozen=True, gc=False, array_like=True, tag=8):
     round: Natural
 
 
+class TimeoutNow(_Message, frozen=True, gc=False, array_like=True, tag=9):
+    """The sender, who leads, wants the addressee to stand at once (thesis 3.10)."""
+
+
 Message = (
     PreVoteRequest
     | PreVoteReply
@@ -129,6 +133,7 @@ Message = (
     | AppendReply
     | Heartbeat
     | HeartbeatReply
+    | TimeoutNow
 )
 
 

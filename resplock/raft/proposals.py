@@ -22,7 +22,7 @@ def is_busy(replica: Replica) -> bool:
 def propose_run(replica: Replica, payload: bytes, commands: int, stamp_ms: StampMs) -> Entry | None:
     """One entry for a run of commands."""
     assert 1 <= commands <= RUN_COMMANDS_MAX
-    if replica.role is not Role.LEADER or is_busy(replica):
+    if replica.role is not Role.LEADER or replica.transferee is not None or is_busy(replica):
         return None
     first = replica.log.last_index + 1
     entry = Entry(replica.term, first, first + commands - 1, EntryKind.RUN, stamp_ms, payload)
@@ -32,7 +32,7 @@ def propose_run(replica: Replica, payload: bytes, commands: int, stamp_ms: Stamp
 
 def propose_clock(replica: Replica, stamp_ms: StampMs) -> Entry | None:
     """One entry that only carries the clock."""
-    if replica.role is not Role.LEADER or is_busy(replica):
+    if replica.role is not Role.LEADER or replica.transferee is not None or is_busy(replica):
         return None
     entry = clock(replica.term, Index(replica.log.last_index + 1), stamp_ms)
     replication.append(replica, entry)
@@ -58,6 +58,8 @@ def _refusal(replica: Replica, configuration: Configuration) -> Refusal | None:
     """
     if replica.role is not Role.LEADER:
         return Refusal.NOT_LEADER
+    if replica.transferee is not None:
+        return Refusal.TRANSFERRING
     if replica.log.commit_index < replica.term_start:
         return Refusal.TERM_NOT_COMMITTED
     if replica.membership.index > replica.log.commit_index:

@@ -43,6 +43,11 @@ class ReadQueue:
         self._asked.append(context)
         self.pending += 1
 
+    def answer_asked(self, commit_index: Index) -> None:
+        """Nobody else can lead just now: the reads that were asked for need no round."""
+        self._answerable.extend(ReadState(context, commit_index) for context in self._asked)
+        self._asked = []
+
     def begin_round(self, commit_index: Index) -> None:
         """Let the reads that were asked for until now be proved by heartbeats that leave later."""
         self.round += 1

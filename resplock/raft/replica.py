@@ -24,6 +24,7 @@ from resplock.raft.entries import (
     SnapshotMeta,
     configuration_of,
 )
+from resplock.raft.lease import Lease
 from resplock.raft.log import RaftLog
 from resplock.raft.membership import read_membership
 from resplock.raft.messages import Message
@@ -45,8 +46,10 @@ class Replica:
         "appends_due",
         "clock_ms",
         "config",
+        "early_votes",
         "election_elapsed",
         "election_timeout",
+        "heard_at",
         "heard_clock_ms",
         "heard_clock_term",
         "heartbeat_due",
@@ -55,6 +58,8 @@ class Replica:
         "installed",
         "is_voter",
         "leader_id",
+        "lease",
+        "links_down",
         "log",
         "membership",
         "now",
@@ -66,11 +71,15 @@ class Replica:
         "role",
         "saved",
         "snapshots_wanted",
+        "stand_in_ms",
+        "stands_soon",
         "tally",
         "term",
         "term_start",
         "to_send_after_persist",
         "to_send_now",
+        "transfer_began",
+        "transferee",
         "uncommitted_bytes",
         "verified_index",
         "vote",
@@ -112,9 +121,19 @@ class Replica:
         self.election_elapsed = 0
         self.election_timeout = 0
         self.heartbeat_elapsed = 0
+        self.heard_at = 0
+        """The tick at which any leader was last heard; a lease counts a start as that too."""
         self.clock_ms = StampMs(0)
         self.heard_clock_ms = StampMs(0)
         self.heard_clock_term = Term(0)
+
+        # What links tell (see `links`).
+        self.links_down: set[NodeId] = set()
+        """Peers without a link. Never iterated."""
+        self.stands_soon = False
+        """Whether `stand_now` is awaited."""
+        self.stand_in_ms: int | None = None
+        self.early_votes = 0
 
         # Of a candidate: the answers so far, its own included.
         self.tally: dict[NodeId, bool] = {}
@@ -128,6 +147,10 @@ class Replica:
         self.uncommitted_bytes = 0
         """Proposed in its term and not yet given out to apply."""
         self.reads = ReadQueue()
+        self.lease = Lease(config.lease_ms) if config.lease else None
+        self.transferee: NodeId | None = None
+        """Who is to lead in its place."""
+        self.transfer_began = 0
         self.heartbeat_due = False
         self.appends_due = False
 
@@ -194,6 +217,8 @@ class Replica:
             self.vote = NOBODY
         if leader_id is not None or self.role is not self.passive_role:
             self.restart_election_timer()
+        if leader_id is not None:
+            self.call_off_standing()
         self.leader_id = leader_id
         self.verified_index = Index(0)
         self.tally.clear()
@@ -208,12 +233,21 @@ class Replica:
         self.voting_peers = []
         self.snapshots_wanted.clear()
         self.heartbeat_due = self.appends_due = False
+        self.transferee = None
+        if self.lease is not None:
+            self.lease.end()
 
     def restart_election_timer(self) -> None:
         """Wait for a newly drawn time: that is what keeps elections from splitting (thesis 3.4)."""
         ticks = self.config.election_ticks
         self.election_elapsed = 0
         self.election_timeout = self.rng.randrange(ticks, 2 * ticks)
+
+    def call_off_standing(self) -> None:
+        """There is a leader after all, or will be: no early pre-vote."""
+        self.stands_soon = False
+        self.stand_in_ms = None
+        self.early_votes = 0
 
     # --- the log and the configuration in it -----------------------------------------------------
 

@@ -13,7 +13,13 @@ Invariants:
 from __future__ import annotations
 
 from resplock.raft.entries import Entry, entry_bytes, noop
-from resplock.raft.messages import AppendReply, AppendRequest, Heartbeat, HeartbeatReply
+from resplock.raft.messages import (
+    AppendReply,
+    AppendRequest,
+    Heartbeat,
+    HeartbeatReply,
+    TimeoutNow,
+)
 from resplock.raft.progress import PeerState, Progress
 from resplock.raft.replica import Replica
 from resplock.raft.roles import Role
@@ -49,6 +55,8 @@ def tick(replica: Replica) -> None:
         replica.heartbeat_due = True
         for progress in replica.progress.values():
             progress.unanswered += 1
+    if replica.transferee is not None:
+        _go_on_handing_over(replica)
     if replica.config.check_quorum and not _has_quorum_contact(replica):
         replica.become_follower(replica.term, None)
 
@@ -64,15 +72,44 @@ def is_active(replica: Replica, progress: Progress) -> bool:
     return replica.now - progress.last_active < replica.config.election_ticks
 
 
+def is_there(replica: Replica, progress: Progress) -> bool:
+    """Whether it was heard within an election timeout, and there is a link to it."""
+    return is_active(replica, progress) and progress.id not in replica.links_down
+
+
+# --- handing over (see `leadership`) -------------------------------------------------------------
+
+
+def successor(replica: Replica) -> Progress | None:
+    """Of the other voters that are there, the one that has most of the log."""
+    there = [peer for peer in replica.voting_peers if is_there(replica, peer)]
+    return max(there, key=lambda peer: peer.match_index, default=None)
+
+
+def hand_over(replica: Replica) -> None:
+    """Ask whoever is to lead to stand, once it has the whole log (thesis 3.10)."""
+    assert replica.transferee is not None
+    if replica.progress[replica.transferee].match_index == replica.log.last_index:
+        replica.send_now(TimeoutNow(replica.term, replica.id, replica.transferee))
+
+
+def _go_on_handing_over(replica: Replica) -> None:
+    """Ask again at each tick, as messages may be lost, and give up after an election timeout."""
+    if replica.now - replica.transfer_began >= replica.config.election_ticks:
+        replica.transferee = None
+    else:
+        hand_over(replica)
+
+
 # --- sending -------------------------------------------------------------------------------------
 
 
 def flush(replica: Replica) -> None:
     """Put what the followers should hear now into `send_now`."""
-    if replica.reads.is_asked:
-        replica.reads.begin_round(replica.log.commit_index)
-        _confirm_reads(replica)  # a sole voter needs nobody else
-        replica.heartbeat_due = True
+    if replica.reads.is_asked and not _answer_by_lease(replica):
+        _begin_round(replica)
+    elif replica.heartbeat_due and replica.lease is not None:
+        _begin_round(replica)  # so that the answers tell when the heartbeats left
     if replica.heartbeat_due:
         replica.heartbeat_due = False
         _send_heartbeats(replica)
@@ -80,6 +117,22 @@ def flush(replica: Replica) -> None:
         replica.appends_due = False
         for progress in replica.progress.values():
             _send_appends(replica, progress)
+
+
+def _answer_by_lease(replica: Replica) -> bool:
+    """Answer the reads without a round, if nobody else can lead just now (thesis 6.4.1)."""
+    if replica.lease is None or not replica.lease.holds(replica.clock_ms):
+        return False
+    replica.reads.answer_asked(replica.log.commit_index)
+    return True
+
+
+def _begin_round(replica: Replica) -> None:
+    replica.reads.begin_round(replica.log.commit_index)
+    if replica.lease is not None:
+        replica.lease.sent(replica.reads.round, replica.clock_ms)
+    _confirm_reads(replica)  # a sole voter needs nobody else
+    replica.heartbeat_due = True
 
 
 def feed(replica: Replica, progress: Progress) -> None:
@@ -181,7 +234,10 @@ def on_heartbeat_reply(replica: Replica, message: HeartbeatReply) -> None:
 
 def _confirm_reads(replica: Replica) -> None:
     rounds = (peer.acked_round for peer in replica.voting_peers)
-    replica.reads.confirm(replica.majority_has(replica.reads.round, rounds))
+    confirmed = replica.majority_has(replica.reads.round, rounds)
+    replica.reads.confirm(confirmed)
+    if replica.lease is not None:
+        replica.lease.confirm(confirmed)
 
 
 def _make_up_for_loss(replica: Replica, progress: Progress) -> None:
@@ -214,6 +270,8 @@ def _on_match(replica: Replica, progress: Progress, match_index: Index) -> None:
     if progress.accepted(match_index):
         if progress.state is PeerState.SNAPSHOT and match_index + 1 >= replica.log.first_index:
             progress.probe_from(Index(match_index + 1))
+        if replica.transferee == progress.id:
+            hand_over(replica)
         advance_commit(replica)
     feed(replica, progress)
 
@@ -270,6 +328,14 @@ def lost_link(replica: Replica, id: NodeId) -> None:
         feed(replica, progress)
 
 
+def link_is_back(replica: Replica, id: NodeId) -> None:
+    """What was sent without a link was lost, so send it again at once."""
+    progress = replica.progress.get(id)
+    if progress is not None and progress.state is PeerState.PROBE:
+        progress.probe_sent = False
+        feed(replica, progress)
+
+
 def peer_restarted(replica: Replica, id: NodeId) -> None:
     """It runs anew: a damaged log may have lost what it had acknowledged, so ask from the end."""
     progress = replica.progress.get(id)
@@ -289,7 +355,10 @@ def advance_commit(replica: Replica) -> None:
         return
     replica.commit_to(index)
     if not replica.is_voter and replica.membership.index <= index:
-        _send_heartbeats(replica)  # the others learn of the commit, and will elect one of them
+        _send_heartbeats(replica)  # the others learn of the commit, and elect one of them
+        heir = successor(replica)
+        if heir is not None:
+            replica.send_now(TimeoutNow(replica.term, replica.id, heir.id))
         replica.become_follower(replica.term, None)
 
 

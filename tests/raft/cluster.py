@@ -311,6 +311,43 @@ class Cluster:
     def heal(self) -> None:
         self.cut = set()
 
+    # --- links -----------------------------------------------------------------------------------
+
+    def break_links(self, id: str) -> None:
+        """All others see their links to it break, and it sees the same if it is up."""
+        for server in self.servers.values():
+            if server.core is not None and server.id != id:
+                server.core.report_link_down(NodeId(id))
+        down = self.servers[NodeId(id)].core
+        if down is not None:
+            for other in self.servers:
+                if other != id:
+                    down.report_link_down(other)
+
+    def restore_links(self, id: str, same_incarnation: bool) -> None:
+        """The links are there again."""
+        for server in self.servers.values():
+            if server.core is not None and server.id != id:
+                server.core.report_link_up(NodeId(id), same_incarnation)
+                self.core(id).report_link_up(server.id, True)
+
+    def stand_early(self, limit: int = 50) -> int:
+        """Let early pre-votes come due, in order, settling after each. How many ms that took."""
+        now_ms = 0
+        due_ms: dict[NodeId, int] = {}
+        for _ in range(limit):
+            for core in self.cores():
+                stand_in_ms = core.take_stand_in_ms()
+                if stand_in_ms is not None:
+                    due_ms[core.id] = now_ms + stand_in_ms
+            if not due_ms:
+                return now_ms
+            id = min(due_ms, key=lambda each: (due_ms[each], each))
+            now_ms = due_ms.pop(id)
+            self.core(id).stand_now()
+            self.settle()
+        raise AssertionError("early pre-votes without end")
+
     # --- what tests do ---------------------------------------------------------------------------
 
     def tick(self, *ids: str, count: int = 1) -> None:
@@ -326,8 +363,9 @@ class Cluster:
         The first attempt may do no more than bring it to a later term that others know of.
         """
         for core in self.cores():
-            if core.leader_id is not None and not core.is_leader:
+            if not core.is_leader:
                 core.election_elapsed = core.config.election_ticks
+                core.heard_at = core.now - core.config.election_ticks
         for _ in range(2):
             self.core(id).campaign()
             self.settle()

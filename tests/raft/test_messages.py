@@ -27,6 +27,7 @@ from resplock.raft.messages import (
     PeerError,
     PreVoteReply,
     PreVoteRequest,
+    TimeoutNow,
     VoteReply,
     VoteRequest,
 )
@@ -47,6 +48,7 @@ RELEASED = {
     AppendReply(3, N1, N2, False, 0, 7, 5, 2): "990603a26e31a26e32c200070502",
     Heartbeat(3, N1, N2, 6, 2, 70, 5): "980703a26e31a26e3206024605",
     HeartbeatReply(3, N1, N2, 9, 5): "960803a26e31a26e320905",
+    TimeoutNow(3, N1, N2): "940903a26e31a26e32",
 }
 
 
