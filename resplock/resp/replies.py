@@ -14,8 +14,9 @@ Error text never holds CR, LF or NUL, whatever a client put into it: it cannot e
 Source: the Redis serialization protocol specification, https://redis.io/docs/reference/protocol-spec
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
@@ -37,6 +38,8 @@ HUNDREDTHS_PREBUILT: Final = 512
 
 Encoder: TypeAlias = Callable[[Any], bytes]
 Encoders: TypeAlias = dict[type[Any], Encoder]
+PipelineEncoder: TypeAlias = Callable[[Sequence[Any]], bytes]
+PipelineEncoders: TypeAlias = dict[type[Any], PipelineEncoder]
 
 
 # --- values that Python has no type for ----------------------------------------------------------
@@ -261,8 +264,8 @@ def _convert(field: Field, protocol: int) -> Encoder | None:
             raise AssertionError(f"{field.name}: no conversion to {field.kind}")
 
 
-def _map_encoder(reply: Reply, protocol: int) -> Encoder:
-    """The encoder of a declared map: a template with a place for each field that varies."""
+def _map_template(reply: Reply, protocol: int) -> tuple[bytes, list[Field]]:
+    """A declared map as a template for `%`, and the fields that vary, for which it has places."""
     value = VALUE_ENCODERS[protocol]
     count = len(reply.fields)
     template = b"%%%d\r\n" % count if protocol == 3 else b"*%d\r\n" % (2 * count)
@@ -275,6 +278,12 @@ def _map_encoder(reply: Reply, protocol: int) -> Encoder:
             continue
         template += b":%d\r\n" if _convert(field, protocol) is None else b"%b"
         varying.append(field)
+    return template, varying
+
+
+def _map_encoder(reply: Reply, protocol: int) -> Encoder:
+    """The encoder of a declared map."""
+    template, varying = _map_template(reply, protocol)
     conversions = [
         (place, convert)
         for place, field in enumerate(varying)
@@ -402,6 +411,53 @@ def _outcome_encoders(protocol: int) -> Encoders:
 OUTCOME_ENCODERS: Final[dict[int, Encoders]] = {
     protocol: _outcome_encoders(protocol) for protocol in (2, 3)
 }
+
+
+# --- outcomes of a pipeline ----------------------------------------------------------------------
+
+
+def encode_results(results: Sequence[Any], encoders: Encoders, alike: PipelineEncoders) -> bytes:
+    """The replies to several commands: `alike` has what is faster when all are of one type."""
+    kind = type(results[0])
+    encode_alike = alike.get(kind)
+    if encode_alike is not None and list(map(type, results)).count(kind) == len(results):
+        return encode_alike(results)
+    return b"".join([encoders[type(result)](result) for result in results])
+
+
+def _grants_encoder(protocol: int) -> PipelineEncoder:
+    """One template for all of them: 16 take half as long as one by one."""
+    template, varying = _map_template(shapes.GRANTED, protocol)
+    assert all(_convert(field, protocol) is None for field in varying), "integers only"
+    read = attrgetter(*(field.attribute for field in varying))
+
+    def grants(outcomes: Sequence[ops.Granted]) -> bytes:
+        return template * len(outcomes) % tuple(chain.from_iterable(map(read, outcomes)))
+
+    return grants
+
+
+def _releases_encoder(protocol: int) -> PipelineEncoder:
+    """Nearly always the same reply again and again."""
+    encode_one = _released_encoder(protocol)
+
+    def releases(outcomes: Sequence[ops.Released]) -> bytes:
+        first = outcomes[0]
+        if outcomes.count(first) == len(outcomes):
+            return encode_one(first) * len(outcomes)
+        return b"".join(map(encode_one, outcomes))
+
+    return releases
+
+
+PIPELINE_ENCODERS: Final[dict[int, PipelineEncoders]] = {
+    protocol: {
+        ops.Granted: _grants_encoder(protocol),
+        ops.Released: _releases_encoder(protocol),
+    }
+    for protocol in (2, 3)
+}
+"""For `encode_results`: the outcomes that pipelines have most."""
 
 
 # --- answers -------------------------------------------------------------------------------------

@@ -36,7 +36,14 @@ from resplock.operations import Operation, Query
 from resplock.resp.alike import bind_alike, take_alike
 from resplock.resp.commands import COMMANDS, Call, Command, Flag, Meets, find
 from resplock.resp.parser import Parser
-from resplock.resp.replies import ENCODERS, Failure, encode, encode_error
+from resplock.resp.replies import (
+    ENCODERS,
+    PIPELINE_ENCODERS,
+    Failure,
+    encode,
+    encode_error,
+    encode_results,
+)
 
 if TYPE_CHECKING:
     from resplock.server.clients import Clients
@@ -114,6 +121,7 @@ class Connection(asyncio.Protocol):
         self._write: Callable[[bytes], object] = _nothing
         self._alone = (self, 1)  # how the engine counts a lone operation of this client
         self._encoders = _ENCODERS[2]
+        self._pipeline_encoders = PIPELINE_ENCODERS[2]
         self._muted = False
         self._skip = Skip.NO
         self._backlog: deque[list[bytes]] = deque()
@@ -348,7 +356,7 @@ class Connection(asyncio.Protocol):
             result = results[0]
             self._write(encoders[type(result)](result))
         else:
-            self._write(b"".join([encoders[type(result)](result) for result in results]))
+            self._write(encode_results(results, encoders, self._pipeline_encoders))
         self._outstanding -= len(results)
         if self._more or self._ended:
             self._resume()
@@ -476,6 +484,7 @@ class Connection(asyncio.Protocol):
     def _choose_encoders(self) -> None:
         muted = self._muted or self._skip is Skip.THIS
         self._encoders = _MUTED if muted else _ENCODERS[self.protocol_version]
+        self._pipeline_encoders = {} if muted else PIPELINE_ENCODERS[self.protocol_version]
 
     def reset(self) -> None:
         """RESET: as if newly connected."""

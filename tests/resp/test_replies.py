@@ -17,6 +17,7 @@ from resplock.resp import replies, shapes
 from resplock.resp.replies import (
     ENCODERS,
     ERROR_BYTES_MAX,
+    PIPELINE_ENCODERS,
     Failure,
     Members,
     Push,
@@ -26,6 +27,7 @@ from resplock.resp.replies import (
     encode_answer,
     encode_error,
     encode_outcome,
+    encode_results,
 )
 from resplock.resp.shapes import Kind, Reply
 from resplock.types import LockName, StampMs, UnixMs, lock_name
@@ -228,6 +230,27 @@ def test_failures(outcome: ops.Outcome, error: str, protocol: int) -> None:
     reply = parsed(encode_outcome(outcome, protocol))
     assert isinstance(reply, hiredis.ReplyError)
     assert str(reply) == error
+
+
+GRANTS = st.builds(ops.Granted, st.integers(0, 2**53), st.integers(0, 99), st.integers(0, 2))
+RELEASES = st.builds(ops.Released, st.integers(0, 1), st.sampled_from([None, b"x", b"%d"]))
+
+
+@given(
+    st.one_of(
+        st.lists(GRANTS, min_size=1),
+        st.lists(RELEASES, min_size=1),
+        st.lists(st.one_of(GRANTS, RELEASES, st.just(ops.NotHeld(K))), min_size=1),
+    )
+)
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_the_outcomes_of_a_pipeline_are_those_of_its_commands(
+    protocol: int, outcomes: list[ops.Outcome]
+) -> None:
+    encoders, alike = ENCODERS[protocol], PIPELINE_ENCODERS[protocol]
+    one_by_one = b"".join(encode_outcome(outcome, protocol) for outcome in outcomes)
+    assert encode_results(outcomes, encoders, alike) == one_by_one
+    assert encode_results(outcomes, encoders, {}) == one_by_one
 
 
 def test_the_bytes_of_a_grant() -> None:
