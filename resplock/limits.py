@@ -122,6 +122,8 @@ EARLY_VOTE_JITTER_MS = 30
 """A follower that sees its leader's link break asks for pre-votes within so long."""
 EARLY_VOTES_MAX = 4
 """How often it does so before it hears a leader again; then election timeouts rule."""
+TOMBSTONES_MAX = 256
+"""How many removed servers a configuration remembers; the oldest is forgotten first."""
 CLOCK_DRIFT_PERCENT = 10
 """How much faster one server's clock may run than another's, at most. Only a leader's lease
 relies on it; clocks that are disciplined by NTP differ by 0.1 percent."""

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from msgspec.structs import replace
 
+from resplock.limits import TOMBSTONES_MAX
 from resplock.raft.entries import Configuration, Member
 from resplock.types import NodeId
 
@@ -30,11 +31,13 @@ class Refusal(enum.Enum):
 
 
 def is_well_formed(configuration: Configuration) -> bool:
-    """At least one voter, no server twice, everything sorted, every server named."""
+    """At least one voter, no server twice, members sorted, every server named."""
     voters, learners = ids(configuration.voters), ids(configuration.learners)
     return (
         bool(voters)
-        and all(_is_sorted(words) for words in (voters, learners, configuration.removed))
+        and _is_sorted(voters)
+        and _is_sorted(learners)
+        and len(set(configuration.removed)) == len(configuration.removed) <= TOMBSTONES_MAX
         and not set(voters) & set(learners)
         and "" not in voters + learners
     )
@@ -96,8 +99,20 @@ def without(configuration: Configuration, id: NodeId) -> Configuration:
     return Configuration(
         voters=_drop(configuration.voters, id),
         learners=_drop(configuration.learners, id),
-        removed=tuple(sorted({*configuration.removed, tombstone(member)})),
+        removed=_remembered(configuration.removed, tombstone(member)),
     )
+
+
+def _remembered(removed: tuple[str, ...], *gone: str) -> tuple[str, ...]:
+    """With those that go now, and without the oldest when they are too many.
+
+    Forgetting is safe. Once a removal is committed no majority needs the removed server, and should
+    it be added again, on somebody's order, then as a learner with a log and votes of its own that
+    are still true: a directory that has lost them has another uuid. A tombstone is for people and
+    for the keeping of the membership: a server that comes back after a removal is told so instead
+    of being taken in again, for as long as the next limits.TOMBSTONES_MAX removals.
+    """
+    return (*removed, *gone)[-TOMBSTONES_MAX:]
 
 
 # --- judging a change ----------------------------------------------------------------------------
@@ -112,7 +127,7 @@ def refusal_of_change(old: Configuration, new: Configuration) -> Refusal | None:
     if len(changed) != 1 and not _is_replacement(before, after, changed):
         return Refusal.NOT_ONE_SERVER
     gone = before.keys() - after.keys()
-    if not gone | set(old.removed) <= set(new.removed) or after.keys() & set(new.removed):
+    if new.removed != _remembered(old.removed, *gone) or after.keys() & set(new.removed):
         return Refusal.REMOVED
     return None
 

@@ -11,16 +11,20 @@ Invariants:
 
 The candidate's configuration says whose votes count, so a server answers whoever asks, and as a
 learner too: the entry that made it a voter may not have reached it yet, and its vote may be the one
-that is missing (thesis 4.1; etcd's raft found this out). A learner never stands.
+that is missing (thesis 4.1; etcd's raft found this out). A learner never stands. What the candidate
+counts is an id with a uuid: a wiped directory has another, and cannot vote a second time.
 
-A server that no configuration names is passive: it neither stands nor votes, and takes what a leader
-sends until that names it. So a joiner waits, and a wiped directory cannot vote a second time.
+A server that no configuration names is passive: it does not stand, and takes what a leader sends
+until that names it. So a joiner waits.
+
+A removed server may have missed its removal. It asks for pre-votes, and is told.
 """
 
 from __future__ import annotations
 
 from resplock.limits import EARLY_VOTE_JITTER_MS, EARLY_VOTES_MAX
 from resplock.raft import replication
+from resplock.raft.entries import Member
 from resplock.raft.messages import PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
 from resplock.raft.replica import Replica
 from resplock.raft.roles import Role
@@ -35,7 +39,10 @@ def tick(replica: Replica) -> None:
     if replica.election_elapsed >= replica.election_timeout:
         replica.restart_election_timer()
         replica.leader_id = None
-        campaign(replica)
+        if replica.role is Role.LEARNER:
+            _ask_whether_removed(replica)
+        else:
+            campaign(replica)
 
 
 def campaign(replica: Replica) -> None:
@@ -59,9 +66,29 @@ def _ask_first(replica: Replica) -> None:
     if _is_won(replica):
         stand(replica)
         return
+    _ask_for_pre_votes(replica)
+
+
+def _ask_for_pre_votes(replica: Replica) -> None:
     log = replica.log
-    for id in _other_voters(replica):
-        replica.send(PreVoteRequest(replica.term, replica.id, id, log.last_index, log.last_term))
+    for voter in _other_voters(replica):
+        replica.send(
+            PreVoteRequest(
+                term=replica.term,
+                from_id=replica.id,
+                to_id=voter.id,
+                last_index=log.last_index,
+                last_term=log.last_term,
+                voter_uuid=voter.uuid,
+                uuid=replica.config.uuid,
+            )
+        )
+
+
+def _ask_whether_removed(replica: Replica) -> None:
+    """A learner that no leader feeds asks as if it stood, but counts no answers."""
+    if replica.membership.has_learner(replica.id, replica.config.uuid):
+        _ask_for_pre_votes(replica)
 
 
 def stand(replica: Replica, transfer: bool = False) -> None:
@@ -76,9 +103,17 @@ def stand(replica: Replica, transfer: bool = False) -> None:
         become_leader(replica)
         return
     log = replica.log
-    for id in _other_voters(replica):
+    for voter in _other_voters(replica):
         replica.send(
-            VoteRequest(replica.term, replica.id, id, log.last_index, log.last_term, transfer)
+            VoteRequest(
+                term=replica.term,
+                from_id=replica.id,
+                to_id=voter.id,
+                last_index=log.last_index,
+                last_term=log.last_term,
+                transfer=transfer,
+                voter_uuid=voter.uuid,
+            )
         )
 
 
@@ -90,8 +125,9 @@ def _begin(replica: Replica, role: Role) -> None:
     replica.restart_election_timer()
 
 
-def _other_voters(replica: Replica) -> list[NodeId]:
-    return [id for id in replica.membership.voter_ids if id != replica.id]
+def _other_voters(replica: Replica) -> list[Member]:
+    voters = replica.membership.configuration.voters
+    return [voter for voter in voters if voter.id != replica.id]
 
 
 # --- standing early ------------------------------------------------------------------------------
@@ -147,18 +183,22 @@ def _keeps_lease(replica: Replica) -> bool:
     return replica.config.lease and _is_in_lease(replica) and len(replica.membership.voter_ids) > 1
 
 
-def may_vote(replica: Replica) -> bool:
+def may_vote(replica: Replica, voter_uuid: str = "") -> bool:
     """Whether this server's vote can be trusted with what it once acknowledged.
 
-    Not when its log ends before its mark: it may have lost entries that were committed with its
-    help. A log at least as new as the mark came from a leader that has them all. And not while no
-    configuration names it: it is new, or its directory was wiped, with the vote that was in it.
+    voter_uuid: whose vote the candidate asks for, by the uuid. Where that or the own is not known,
+    a configuration in the own log must name this server: else it is new, or its directory was
+    wiped, with the vote that was in it.
+
+    Nor when its log ends before its mark: it may have lost entries that were committed with its
+    help. A log at least as new as the mark came from a leader that has them all.
     """
-    log = replica.log
-    has_all = (log.last_term, log.last_index) >= replica.voting_mark
-    return has_all and replica.membership.may_count(
-        replica.id, replica.config.uuid, log.commit_index
-    )
+    log, uuid = replica.log, replica.config.uuid
+    if (log.last_term, log.last_index) < replica.voting_mark:
+        return False
+    if uuid and voter_uuid:
+        return uuid == voter_uuid
+    return replica.membership.may_count(replica.id, uuid, log.commit_index)
 
 
 def is_up_to_date(replica: Replica, last_term: int, last_index: int) -> bool:
@@ -167,13 +207,20 @@ def is_up_to_date(replica: Replica, last_term: int, last_index: int) -> bool:
 
 
 def on_pre_vote_request(replica: Replica, message: PreVoteRequest) -> None:
-    """Say whether the sender would get a vote in the term after its own."""
+    """Say whether the sender would get a vote in the term after its own, or that it was removed."""
+    if _was_removed(replica, message):
+        replica.send(
+            PreVoteReply(
+                replica.term, replica.id, message.from_id, message.term, False, removed=True
+            )
+        )
+        return
     if hears_leader(replica):
         return
     granted = (
         message.term >= replica.term
         and is_up_to_date(replica, message.last_term, message.last_index)
-        and may_vote(replica)
+        and may_vote(replica, message.voter_uuid)
     )
     if granted and replica.stands_soon:
         stand_soon(replica, EARLY_VOTE_JITTER_MS)  # the other one first
@@ -182,12 +229,18 @@ def on_pre_vote_request(replica: Replica, message: PreVoteRequest) -> None:
     replica.send(PreVoteReply(replica.term, replica.id, message.from_id, message.term, granted))
 
 
+def _was_removed(replica: Replica, message: PreVoteRequest) -> bool:
+    """Whether it is committed that the sender is no member any more."""
+    removed = replica.membership.committed(replica.log.commit_index).removed
+    return bool(message.uuid) and f"{message.from_id}/{message.uuid}" in removed
+
+
 def on_vote_request(replica: Replica, message: VoteRequest) -> None:
     """Vote for a candidate of this server's term, or do not."""
     granted = (
         replica.vote in ("", message.from_id)
         and is_up_to_date(replica, message.last_term, message.last_index)
-        and may_vote(replica)
+        and may_vote(replica, message.voter_uuid)
         and (message.transfer or not _keeps_lease(replica))
     )
     if granted:
@@ -204,6 +257,8 @@ def on_vote_request(replica: Replica, message: VoteRequest) -> None:
 
 def on_pre_vote_reply(replica: Replica, message: PreVoteReply) -> None:
     """Count it, if this server still asks in the term in which it asked."""
+    if message.removed and replica.role is not Role.LEADER:
+        replica.learn_of_removal()
     if replica.role is Role.PRE_CANDIDATE and message.asked_term == replica.term:
         _count(replica, message.from_id, message.granted)
 

@@ -59,12 +59,12 @@ class Member(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Configuration(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Who votes, who only listens, and who may never come back. Each sorted by id."""
+    """Who votes, who only listens (each sorted by id), and who may not come back."""
 
     voters: tuple[Member, ...] = ()
     learners: tuple[Member, ...] = ()
     removed: tuple[str, ...] = ()
-    """Tombstones: `id/uuid` of servers that were removed."""
+    """Tombstones: `id/uuid` of the last servers that were removed, oldest first."""
 
 
 class SnapshotMeta(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -42,6 +42,15 @@ class Membership:
         """Whether the server votes."""
         return any(is_of(member, id, uuid) for member in self.configuration.voters)
 
+    def has_learner(self, id: NodeId, uuid: str) -> bool:
+        """Whether the server is a learner."""
+        return any(is_of(member, id, uuid) for member in self.configuration.learners)
+
+    def committed(self, commit_index: Index) -> Configuration:
+        """The newest configuration that is committed."""
+        *_, configuration = self._possible(commit_index)
+        return configuration
+
     def may_need(self, id: NodeId, uuid: str, commit_index: Index) -> bool:
         """Whether the server votes, or did until a change that may not be committed yet.
 
@@ -58,8 +67,7 @@ class Membership:
         """Whether a configuration may count the server's vote, as far as this log can tell.
 
         Not that of a server which is in none: its directory was wiped, with the votes that the
-        member of the same id has given, or it is new. Whatever makes a new server a voter comes
-        after an entry that made it a learner and that it has.
+        member of the same id has given, or it is new.
         """
         return any(
             is_of(member, id, uuid)

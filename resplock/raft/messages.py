@@ -31,7 +31,11 @@ TERM_JUMP_MAX = 1 << 32
 """How far ahead of its own a server believes a term. Terms rise about once in an election timeout,
 so an honest one is never so far ahead; a damaged one must not use up the 63 bits for everybody."""
 
+UUID_CHARACTERS_MAX = 64
+
 Name = Annotated[NodeId, Meta(min_length=1, max_length=NODE_ID_CHARACTERS_MAX)]
+
+Uuid = Annotated[str, Meta(max_length=UUID_CHARACTERS_MAX)]
 
 
 class PeerError(ResplockError):
@@ -49,6 +53,10 @@ class PreVoteRequest(_Message, frozen=True, gc=False, array_like=True, tag=1):
 
     last_index: Natural
     last_term: Natural
+    voter_uuid: Uuid = ""
+    """As in VoteRequest."""
+    uuid: Uuid = ""
+    """The sender's own: whoever knows that it was removed says so."""
 
 
 class PreVoteReply(_Message, frozen=True, gc=False, array_like=True, tag=2):
@@ -56,6 +64,8 @@ class PreVoteReply(_Message, frozen=True, gc=False, array_like=True, tag=2):
 
     asked_term: Natural
     granted: bool
+    removed: bool = False
+    """The asking server is no member any more, and never will be: that is committed."""
 
 
 class VoteRequest(_Message, frozen=True, gc=False, array_like=True, tag=3):
@@ -66,6 +76,9 @@ class VoteRequest(_Message, frozen=True, gc=False, array_like=True, tag=3):
     transfer: bool = False
     """The leader itself asked the sender to stand, so hearing a leader is no reason to refuse
     (thesis 4.2.3)."""
+    voter_uuid: Uuid = ""
+    """Which server of the id `to_id` the sender's configuration counts: not the one that runs on a
+    directory made anew, for it has lost the votes and entries of its predecessor."""
 
 
 class VoteReply(_Message, frozen=True, gc=False, array_like=True, tag=4):

@@ -78,6 +78,7 @@ class Replica:
         "term_start",
         "to_send_after_persist",
         "to_send_now",
+        "told_of_removal",
         "transfer_began",
         "transferee",
         "uncommitted_bytes",
@@ -115,6 +116,8 @@ class Replica:
         self.role = Role.LEARNER
         self.leader_id: NodeId | None = None
         self.is_voter = False
+        self.told_of_removal = False
+        """Others have said that it was removed, though its own log does not."""
 
         # Time. `now` counts ticks; the replicated clock is the node's business, see RaftCore.
         self.now = 0
@@ -197,6 +200,8 @@ class Replica:
     @property
     def passive_role(self) -> Role:
         """What this server is while it neither leads nor stands."""
+        if self.told_of_removal:
+            return Role.LEARNER
         needed = self.is_voter or self.membership.may_need(
             self.id, self.config.uuid, self.log.commit_index
         )
@@ -269,6 +274,7 @@ class Replica:
 
         A leader that is not in it leads on until it is committed (thesis 4.2.2).
         """
+        self.told_of_removal = False
         self.is_voter = self.membership.has_voter(self.id, self.config.uuid)
         if self.role is Role.LEADER:
             self.meet_peers()
@@ -280,6 +286,17 @@ class Replica:
         self.log.commit_to(end)
         if not self.is_voter and self.role is not Role.LEADER:
             self.settle_role()
+
+    def learn_of_removal(self) -> None:
+        """Stand no more: that this server is removed is committed, only it has not got that far."""
+        self.told_of_removal = True
+        self.become_follower(self.term, None)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether this server is no member any more, for ever, as far as it knows."""
+        committed = self.membership.committed(self.log.commit_index)
+        return self.told_of_removal or f"{self.id}/{self.config.uuid}" in committed.removed
 
     def settle_role(self) -> None:
         """Be a learner, or be one no more, as the configurations say."""

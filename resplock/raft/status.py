@@ -49,6 +49,10 @@ class RaftStatus(msgspec.Struct, frozen=True):
     last_applied: Index
     snapshot_index: Index
     snapshot_term: Term
+    removed: bool
+    """It is no member any more, and its directory cannot become one again."""
+    transferring_to: NodeId | None
+    """Who is being made leader in this one's place."""
     peers: tuple[PeerStatus, ...]
     """Sorted by id; empty unless this server leads."""
 
@@ -67,6 +71,8 @@ def status_of(replica: Replica) -> RaftStatus:
         last_applied=log.applied_index,
         snapshot_index=Index(log.base.index),
         snapshot_term=Term(log.base.term),
+        removed=replica.is_removed,
+        transferring_to=replica.transferee,
         peers=tuple(_peer_status(replica, peer) for peer in replica.progress.values()),
     )
 

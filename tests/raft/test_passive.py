@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 from resplock.raft.config import RaftConfig
-from resplock.raft.configurations import with_learner, with_voter, without
+from resplock.raft.configurations import with_learner, with_replacement, with_voter, without
 from resplock.raft.core import RaftCore
 from resplock.raft.entries import Configuration, Entry, EntryKind, HardState, Member, SnapshotMeta
 from resplock.raft.messages import (
@@ -121,6 +121,36 @@ def test_a_wiped_server_is_not_the_voter_of_its_id() -> None:
     assert (wiped.role, wiped.is_voter) == (Role.LEARNER, False)
     wiped.step(VoteRequest(5, N2, N3, 99, 9, transfer=True))
     assert wiped.to_send_after_persist == [VoteReply(5, N3, N2, False)]
+
+
+def test_a_vote_is_asked_of_a_server_not_of_an_id() -> None:
+    """Pitfall 19: a candidate that counts the voter of before gets nothing from its successor.
+
+    Not even when the successor's log names it: that entry may not be committed, and the candidate
+    may know nothing of it.
+    """
+    cluster = Cluster(3)
+    leader = cluster.elect("n1")
+    cluster.wipe("n3")
+    leader.report_restarted(N3)
+    cluster.loses = lambda message: message.to_id == N2
+    change(cluster, "n1", with_replacement(leader.configuration, Member(N3, "u-n3+")))
+    cluster.settle()
+    wiped = cluster.core("n3")
+    assert wiped.configuration.learners == (Member(N3, "u-n3+"),)
+    assert leader.commit_index < 2
+    wiped.step(VoteRequest(7, N2, N3, 99, 9, True, "u-n3"))
+    wiped.step(PreVoteRequest(7, N2, N3, 99, 9, "u-n3"))
+    assert wiped.vote == ""
+    wiped.step(VoteRequest(8, N2, N3, 99, 9, True, "u-n3+"))
+    assert wiped.vote == N2
+
+
+def test_a_vote_is_given_to_who_counts_it_without_any_configuration() -> None:
+    """The entry that made it a voter may be on its way, and its vote may be the missing one."""
+    core = RaftCore(RaftConfig(N1, "u"), MemoryLog(), random.Random(1))
+    core.step(VoteRequest(1, N2, N1, 9, 9, False, "u"))
+    assert core.vote == N2
 
 
 def test_a_wiped_server_comes_back_as_a_learner_and_then_votes() -> None:
