@@ -128,6 +128,34 @@ CLOCK_DRIFT_PERCENT = 10
 """How much faster one server's clock may run than another's, at most. Only a leader's lease
 relies on it; clocks that are disciplined by NTP differ by 0.1 percent."""
 
+# --- links between nodes --------------------------------------------------------------------------
+
+PEER_GREETING_BYTES_MAX = 32 * 1024
+"""The first frame of a connection between nodes, each way."""
+PEER_GREETING_MS_MAX = 2_000
+"""How long a connection may take until both sides have greeted, and a session until it is complete."""
+PEER_CONNECT_MS_MAX = 1_000
+PEER_BACKOFF_MS_MIN, PEER_BACKOFF_MS_MAX = 20, 1_000
+"""The wait before a node dials again: doubled with each failure, between these, and jittered."""
+PEER_SETTLED_MS = 1_000
+"""A session that has lasted so long is no failure."""
+PEER_PARTIAL_MS_MAX = 10_000
+"""How long a node may take to finish a frame that it has begun."""
+PEER_UNACKED_MS_MAX = 2_000
+"""A connection whose peer's kernel has taken nothing for so long, of what was sent, is broken."""
+PEER_STRANGERS_MAX = 32
+"""Accepted connections that have not greeted; the oldest makes way for a new one."""
+PEER_GUESTS_MAX = 16
+"""Servers connected that are not members of the cluster: they may be about to be added."""
+PEER_UNSENT_BYTES_MAX = 2 * INFLIGHT_BYTES_MAX
+"""Bytes that wait to be sent on one connection; more than an honest peer's window can hold."""
+PEER_COMMANDS_BYTES_MAX = 16 << 20
+"""The longest frame with forwarded commands or their answers."""
+PEER_FAREWELL_MS = 2_000
+"""How long the links to a removed server stay, so that it can learn of its removal."""
+PEER_COMPLAINTS_MAX = 256
+"""Kinds of trouble with peers, times peers, that are counted apart in the log."""
+
 # --- the process ---------------------------------------------------------------------------------
 
 STALL_FATAL_MS = 20_000

@@ -1,0 +1,139 @@
+"""Dialing a member, again and again.
+
+I/O layer: one task for each member, which sleeps while its session lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from resplock import limits
+from resplock.errors import ConfigError
+from resplock.raft.entries import Member
+from resplock.server.engine import now_ms
+from resplock.server.peers import greeting
+from resplock.server.peers.addresses import split_address
+from resplock.server.peers.greeting import Hello, Kind, Refused, Unreachable
+from resplock.server.peers.links import Link, Session
+from resplock.server.peers.stream import Stream, dial
+
+if TYPE_CHECKING:
+    from resplock.server.peers.peers import Peers
+
+
+class Dialer:
+    """Keeps a session with one member."""
+
+    def __init__(self, peers: Peers, member: Member) -> None:
+        self.member = member
+        self._peers = peers
+        self._wake = asyncio.Event()
+        self._unreached_since_ms = now_ms()
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(_report)
+
+    def stop(self) -> None:
+        """Dial no more. A session that is there stays."""
+        self._task.cancel()
+
+    def wake(self) -> None:
+        """The member is there: dial now."""
+        self._wake.set()
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            failures += 1
+            try:
+                session = await self._connect()
+            except Unreachable as error:
+                self._note(error)
+            else:
+                begun_ms = now_ms()
+                await session.ended.wait()
+                self._unreached_since_ms = now_ms()
+                if self._unreached_since_ms - begun_ms >= limits.PEER_SETTLED_MS:
+                    failures = 0
+            await self._pause(backoff_ms(failures, self._peers.rng.uniform))
+
+    async def _pause(self, wait_ms: float) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(wait_ms / 1000):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _connect(self) -> Session:
+        """One attempt. Raises Unreachable."""
+        try:
+            host, port = split_address(self.member.peer_address)
+        except ConfigError as error:
+            raise Unreachable(str(error)) from error
+        number = self._peers.next_session()
+        hellos = [
+            greeting.hello(self._peers.identity, kind, self.member.id, number)
+            for kind in (Kind.RAFT, Kind.COMMANDS)
+        ]
+        dialing = [asyncio.ensure_future(dial(host, port, mine)) for mine in hellos]
+        try:
+            found = await asyncio.gather(*dialing)
+            return self._attach(self._peers.link(self.member.id), number, found)
+        except BaseException:
+            for attempt in dialing:
+                attempt.cancel()
+            for outcome in await asyncio.gather(*dialing, return_exceptions=True):
+                if isinstance(outcome, tuple):
+                    outcome[0].abort("the other connection failed")
+            raise
+
+    def _attach(self, link: Link, number: int, found: list[tuple[Stream, Hello]]) -> Session:
+        (raft, theirs), (commands, also_theirs) = found
+        for stream, answer in found:
+            refusal = self._peers.judge(answer)
+            if refusal is not None:
+                stream.refuse(refusal)
+                raise Unreachable(refusal.text)
+            if stream.broken:
+                raise Unreachable(stream.broken)
+        if theirs.server.id != self.member.id or also_theirs.incarnation != theirs.incarnation:
+            raise Unreachable(f"{theirs.server.id} answered instead of {self.member.id}")
+        if link.dialed is not None:
+            link.dialed.end("dialed anew")
+        session = Session(link, theirs, number, dialed=True)
+        link.dialed = session
+        session.attach(Kind.RAFT, raft)
+        session.attach(Kind.COMMANDS, commands)
+        return session
+
+    def _note(self, error: Unreachable) -> None:
+        """Remember why; log a refusal at once, and silence only when it lasts."""
+        self._peers.link(self.member.id).last_error = str(error)
+        lasted_ms = now_ms() - self._unreached_since_ms
+        if isinstance(error, Refused):
+            if error.refusal.is_removal:
+                self._peers.events.removed(error.refusal.text)
+            if error.refusal.code == greeting.RefusalCode.NOT_READY:
+                return  # it is about to be
+        elif lasted_ms < limits.PEER_SETTLED_MS:
+            return
+        self._peers.complaints.complain(
+            "peer refuses this node" if isinstance(error, Refused) else "peer cannot be reached",
+            self.member.id,
+            address=self.member.peer_address,
+            error=str(error),
+        )
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Have the event loop say what should not have happened."""
+    if not task.cancelled():
+        task.result()
+
+
+def backoff_ms(failures: int, uniform: Callable[[float, float], float]) -> float:
+    """How long to wait before the next attempt: doubled with each failure in a row, jittered."""
+    whole = limits.PEER_BACKOFF_MS_MIN * 2.0 ** min(failures, 16)
+    return min(whole, limits.PEER_BACKOFF_MS_MAX) * uniform(0.5, 1.0)
