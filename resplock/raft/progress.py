@@ -81,11 +81,15 @@ class Progress:
         "seen_match_index",
         "state",
         "unanswered",
+        "uuid",
         "window",
     )
 
-    def __init__(self, id: NodeId, next_index: Index, now: int, window: Window) -> None:
+    def __init__(
+        self, id: NodeId, next_index: Index, now: int, window: Window, uuid: str = ""
+    ) -> None:
         self.id = id
+        self.uuid = uuid
         self.match_index = Index(0)
         """Its log is durable and agrees with the leader's up to here."""
         self.seen_match_index = Index(0)

@@ -15,12 +15,12 @@ import random
 from collections.abc import Iterable
 
 from resplock.raft.config import RaftConfig
-from resplock.raft.configurations import ids
 from resplock.raft.entries import (
     Configuration,
     Entry,
     EntryKind,
     HardState,
+    Member,
     SnapshotMeta,
     configuration_of,
 )
@@ -306,13 +306,17 @@ class Replica:
     def meet_peers(self) -> None:
         """Keep a Progress for every other member, old ones as they are."""
         configuration = self.membership.configuration
-        members = sorted(ids(configuration.voters) + ids(configuration.learners))
-        known = self.progress
+        members = sorted(configuration.voters + configuration.learners, key=lambda each: each.id)
         self.progress = {
-            id: known.get(id) or self._new_progress(id) for id in members if id != self.id
+            member.id: self._progress_of(member) for member in members if member.id != self.id
         }
         self.voting_peers = [self.progress[id] for id in self.membership.voter_ids if id != self.id]
 
-    def _new_progress(self, id: NodeId) -> Progress:
+    def _progress_of(self, member: Member) -> Progress:
+        """What is known of it, and nothing when it replaces another server of its id."""
+        known = self.progress.get(member.id)
+        if known is not None and known.uuid == member.uuid:
+            return known
         window = Window(self.config.inflight_bytes_max, self.config.inflight_messages_max)
-        return Progress(id, Index(self.log.last_index + 1), self.now, window)
+        next_index = Index(self.log.last_index + 1)
+        return Progress(member.id, next_index, self.now, window, member.uuid)

@@ -213,7 +213,7 @@ class Cluster:
             self.safety.read_answered(read.context, read.index)
         server.lost.extend(ready.reads_lost)
         for to_id in ready.snapshots_wanted:
-            self._send_snapshot(server, to_id)
+            self.send_snapshot(id, to_id)
         self.safety.check(server)
         return None
 
@@ -253,7 +253,9 @@ class Cluster:
         elif isinstance(message, Snapshot):
             self._report(message, False)
 
-    def _send_snapshot(self, server: Server, to_id: NodeId) -> None:
+    def send_snapshot(self, id: str, to_id: NodeId) -> None:
+        """The newest one is on its way."""
+        server = self.servers[NodeId(id)]
         self._launch(Snapshot(server.id, to_id, server.disk.snapshot, server.saved))
 
     def deliver(self, position: int = 0) -> None:

@@ -173,6 +173,19 @@ def test_a_wiped_server_comes_back_as_a_learner_and_then_votes() -> None:
     assert cluster.elect("n3").is_leader
 
 
+def test_what_is_known_of_a_server_is_not_known_of_its_successor() -> None:
+    """Of the same id: it has nothing of the log that the old one had acknowledged."""
+    cluster = Cluster(3)
+    leader = cluster.elect("n1")
+    cluster.commit("n1")
+    cluster.tick()
+    known = leader.progress[N2]
+    assert leader.progress[N3].match_index == 2
+    change(cluster, "n1", with_replacement(leader.configuration, Member(N3, "u-n3+")))
+    assert leader.progress[N3].match_index == 0
+    assert leader.progress[N2] is known
+
+
 def test_a_uuid_that_is_not_known_goes_by_the_id() -> None:
     """A cluster string names addresses; who is behind them shows later."""
     for uuid, of_member in (("", "u"), ("u", ""), ("", "")):
