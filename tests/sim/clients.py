@@ -1,0 +1,385 @@
+"""Programs that take locks: each has an owner's name, one thing to do at a time, and little patience.
+
+They use any node, and go to another when one does not lead, is gone or is slow. They hold locks and
+write to a resource under them, pipeline, ask again with the same REQUEST, or vanish and leave what
+they hold to its TTL.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from resplock.node import Result
+from resplock.operations import (
+    KEEP_TTL,
+    Acquire,
+    Break,
+    CheckVersion,
+    CountLocks,
+    GetBackoff,
+    GetLock,
+    GetStats,
+    Granted,
+    InDoubt,
+    KeepAlive,
+    ListLocks,
+    Operation,
+    Query,
+    Release,
+    Renew,
+    Renewed,
+)
+from resplock.types import LockName, lock_name
+from tests.sim.history import TAG, Call, Redirect
+from tests.sim.world import MS, chance
+
+if TYPE_CHECKING:
+    from tests.sim.host import Process
+    from tests.sim.simulation import Simulation
+
+_DISCONNECT = 1 * MS
+KEYS = [lock_name(0, b"k%d" % number) for number in range(6)] + [
+    lock_name(0, b"a{k}"),
+    lock_name(3, b"k0"),
+]
+_TTLS_MS = (0, 150, 400, 400, 1500, 1500, 5000, 20_000)
+_WRITES = (5 * MS, 50 * MS, 600 * MS)
+
+
+class Resource:
+    """What a lock protects: a counter that clients read, and write one higher (H8).
+
+    The fenced one refuses a version below the highest that it has seen. The other one is the control:
+    that it loses updates shows that the faults are hard enough.
+    """
+
+    def __init__(self) -> None:
+        self.value = self.unfenced_value = 0
+        self.version = 0
+        self.lost = self.unfenced_lost = 0
+
+    def read(self, version: int) -> tuple[int, int] | None:
+        """Both values; None when refused."""
+        if version < self.version:
+            return None
+        self.version = version
+        return self.value, self.unfenced_value
+
+    def write(self, version: int, read: tuple[int, int]) -> None:
+        """Write one more than was read."""
+        value, unfenced = read
+        self.unfenced_lost += unfenced != self.unfenced_value
+        self.unfenced_value = unfenced + 1
+        if version >= self.version:
+            self.lost += value != self.value
+            self.value = value + 1
+
+
+class Connection:
+    """A client's connection to one process. The node knows it as its Client."""
+
+    def __init__(self, client: Client, process: Process) -> None:
+        self.client = client
+        self.process = process
+        self.is_open = True
+        self.calls: deque[Call] = deque()
+        process.connections.append(self)
+
+    # --- the client's end ------------------------------------------------------------------------
+
+    def send(self, calls: list[Call]) -> None:
+        """One pipeline: operations, or one query."""
+        self.calls.extend(calls)
+        process = self.process
+        world = process.world
+        delay = process.simulation.network.delay_us()
+        command = calls[0].command
+        if isinstance(command, Query):
+            world.after(delay, process.call, self._arrive_query, command)
+        else:
+            operations = [call.command for call in calls]
+            world.after(delay, process.call, self._arrive, operations)
+
+    def _arrive(self, operations: list[Operation]) -> None:
+        if self.is_open:
+            self.process.submit(self, operations)
+
+    def _arrive_query(self, query: Query) -> None:
+        if self.is_open:
+            self.process.ask(self, query)
+
+    def close(self) -> None:
+        """The client leaves."""
+        if self.is_open:
+            self.is_open = False
+            self.process.connections.remove(self)
+
+    # --- the node's end --------------------------------------------------------------------------
+
+    def deliver(self, results: Sequence[Result]) -> None:
+        """Answers to the oldest calls."""
+        self._reply(list(results))
+
+    def redirect(self, count: int) -> None:
+        """The node does not lead."""
+        self._reply([Redirect()] * count)
+
+    def abort(self) -> None:
+        """It cannot be answered."""
+        self.process.world.after(_DISCONNECT, self.break_off)
+
+    def _reply(self, results: list[Result | Redirect]) -> None:
+        delay = self.process.simulation.network.delay_us()
+        self.process.world.after(delay, self._answered, results)
+
+    def _answered(self, results: list[Result | Redirect]) -> None:
+        if self.is_open:
+            self.client.answered([(self.calls.popleft(), result) for result in results])
+
+    def break_off(self) -> None:
+        """The process has ended: its machine says so."""
+        if self.is_open:
+            self.is_open = False
+            self.client.disconnected()
+
+
+class Client:
+    """See the module."""
+
+    def __init__(self, simulation: Simulation, number: int) -> None:
+        self.simulation = simulation
+        self.world = simulation.world
+        self.history = simulation.history
+        self.number = number
+        self.owner = b"c%d" % number
+        self.rng: random.Random = self.world.rng(f"client/{number}")
+        self.keys = simulation.history.keys
+        self.connection: Connection | None = None
+        self.holds: dict[LockName, int] = {}
+        self.is_stopped = False
+        self._used: set[int] = set()
+        self._waiting: list[Call] = []
+        self._turn = 0
+        self._requests = 0
+        self._again: Acquire | None = None
+        knobs = simulation.knobs
+        self._think = knobs.clients * 1_000_000 // knobs.operations_per_s
+        self._patience, self._vanishes = knobs.patience, knobs.vanishes
+        self._write_takes = self.rng.choice(_WRITES)
+
+    def start(self) -> None:
+        """Begin to do something now and then."""
+        self._rest()
+
+    def stop(self) -> None:
+        """Ask nothing more."""
+        self.is_stopped = True
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._waiting)
+
+    def _rest(self, share: float = 1.0) -> None:
+        self._turn += 1
+        self.world.after(chance(self.rng, int(self._think * share)), self._act, self._turn)
+
+    # --- doing something -------------------------------------------------------------------------
+
+    def _act(self, turn: int) -> None:
+        if turn != self._turn or self.is_stopped or self._waiting:
+            return
+        if self.rng.random() < self._vanishes:
+            self._vanish()
+            return
+        connection = self._connected()
+        if connection is None:
+            self._rest(0.3)
+            return
+        self._send(connection, self._choose())
+
+    def _vanish(self) -> None:
+        """Another program comes in its place and knows nothing of its holds."""
+        self.holds.clear()
+        self._again = None
+        self._leave()
+        self._rest()
+
+    def _leave(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+    def _connected(self) -> Connection | None:
+        """A connection to a process that is up; mostly to who leads."""
+        if self.connection is None or self.connection.process.is_dead:
+            self._leave()
+            process = self._pick()
+            if process is not None:
+                self.connection = Connection(self, process)
+        return self.connection
+
+    def _pick(self) -> Process | None:
+        processes = self.simulation.processes()
+        if not processes:
+            return None
+        if self.rng.random() < 0.7:
+            for process in processes:
+                if process.core.is_leader and self.rng.random() < 0.9:
+                    return process
+        return self.rng.choice(processes)
+
+    def _send(self, connection: Connection, commands: Sequence[Operation | Query]) -> None:
+        previous: Call | None = None
+        for command in commands:
+            call = self.history.call(self.number, self._tagged(command), self.world.now)
+            call.previous, previous = previous, call
+            self._waiting.append(call)
+        self._turn += 1
+        self.world.after(self._patience, self._give_up, self._turn)
+        connection.send(self._waiting.copy())
+
+    def _tagged(self, command: Operation | Query) -> Operation | Query:
+        number = len(self.history.calls)
+        match command:
+            case Acquire(metadata=()):
+                return msgspec.structs.replace(command, metadata=((TAG, b"%d" % number),))
+            case Break():
+                return msgspec.structs.replace(command, reason=b"%d" % number)
+        return command
+
+    # --- choosing what ---------------------------------------------------------------------------
+
+    def _choose(self) -> Sequence[Operation | Query]:
+        rng = self.rng
+        if self._again is not None and rng.random() < 0.8:
+            again, self._again = self._again, None
+            return [again]
+        self._again = None
+        dice = rng.random()
+        if dice < 0.2:
+            return [self._query()]
+        if dice < 0.3:
+            return [self._operation() for _ in range(rng.randrange(2, 6))]
+        return [self._operation(may_request=True)]
+
+    def _operation(self, may_request: bool = False) -> Operation:
+        rng = self.rng
+        dice = rng.random()
+        if self.holds and dice < 0.75:
+            return self._on_a_hold(dice)
+        name = rng.choice(self.keys)
+        if dice > 0.97:
+            return Break(name)
+        if dice > 0.94:
+            return Release(name, self.owner)
+        request = b""
+        if may_request and rng.random() < 0.3:
+            self._requests += 1
+            request = b"r%d" % self._requests
+        return Acquire(name, self.owner, rng.choice(_TTLS_MS), request)
+
+    def _on_a_hold(self, dice: float) -> Operation:
+        rng = self.rng
+        name = rng.choice(sorted(self.holds))
+        version = self.holds[name]
+        given = version if rng.random() < 0.7 else 0
+        if dice < 0.45:
+            return Release(name, self.owner, given)
+        if dice < 0.58:
+            return Renew(name, self.owner, given, rng.choice((KEEP_TTL, *_TTLS_MS)))
+        if dice < 0.65:
+            return KeepAlive(self.owner, KEEP_TTL, tuple(sorted(self.holds.items())))
+        if dice < 0.70:
+            return Acquire(name, self.owner, rng.choice(_TTLS_MS))
+        return Break(name, given)
+
+    def _query(self) -> Query:
+        rng = self.rng
+        name = rng.choice(self.keys)
+        match rng.randrange(8):
+            case 0 | 1 | 2:
+                return GetLock(name)
+            case 3:
+                return CheckVersion(name, self.holds.get(name, 1))
+            case 4:
+                return ListLocks(0)
+            case 5:
+                return GetStats()
+            case 6:
+                return GetBackoff(name)
+            case _:
+                return CountLocks(0)
+
+    # --- hearing ---------------------------------------------------------------------------------
+
+    def answered(self, answers: list[tuple[Call, Result | Redirect]]) -> None:
+        """Calls of this client have their results."""
+        now = self.world.now
+        for call, result in answers:
+            call.returned, call.result = now, result
+            self._waiting.remove(call)
+            if call.is_answered:
+                self._learn(call)
+            elif isinstance(result, InDoubt):
+                self._doubt(call)
+        if self._waiting:
+            return
+        refused = any(call.is_refused for call, _ in answers)
+        if refused:
+            self._leave()
+        self._rest(0.2 if refused else 1.0)
+
+    def _learn(self, call: Call) -> None:
+        match call.command, call.result:
+            case Acquire(name=name), Granted(version=version):
+                self.holds[name] = version
+                if version not in self._used:
+                    self._used.add(version)
+                    self._use(name, version)
+            case Renew(), Renewed():
+                pass
+            case ((Release(name=name) | Renew(name=name)), _):
+                self.holds.pop(name, None)
+
+    def _doubt(self, call: Call) -> None:
+        match call.command:
+            case Acquire(request=request) if request:
+                self._again = call.command
+            case Release(name=name):
+                self.holds.pop(name, None)
+
+    def _use(self, name: LockName, version: int) -> None:
+        """Read what the lock protects, and write it back some time later, however late that is."""
+        resource = self.simulation.resources[name]
+        read = resource.read(version)
+        if read is not None:
+            takes = chance(self.rng, self._write_takes)
+            self.world.after(takes, resource.write, version, read)
+
+    def _give_up(self, turn: int) -> None:
+        if turn == self._turn and self._waiting:
+            self._abandon()
+
+    def disconnected(self) -> None:
+        """The connection broke."""
+        self.connection = None
+        if self._waiting:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """What was asked has no answer; go elsewhere."""
+        for call in self._waiting:
+            self._doubt(call)
+        self._waiting.clear()
+        self._leave()
+        self._rest(0.2)
+
+
+def first_keys(count: int) -> list[LockName]:
+    """The names that clients of a world with `count` locks use."""
+    return KEYS[:count]

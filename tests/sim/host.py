@@ -1,0 +1,436 @@
+"""A machine, and the process on it that drives a real Node as `resplock.server.engine` does.
+
+A turn: gather; while there is a Ready: send_now, write, sync, send_after_persist, advance; answer.
+While the process syncs or is stopped, what comes in waits. A crash may come between any two of these
+steps: `fuse` counts them down.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from resplock.node import Node, NodeSettings
+from resplock.operations import Operation, Query
+from resplock.raft.config import RaftConfig
+from resplock.raft.core import RaftCore
+from resplock.raft.entries import Configuration, Member, SnapshotMeta
+from resplock.raft.messages import Message
+from resplock.raft.ready import Ready
+from resplock.state import snapshots
+from resplock.state.table import LockTable
+from resplock.types import Index, NodeId
+from tests.sim.disk import Damaged, Disk, DiskFull, SnapshotFile
+from tests.sim.world import MS, S, Violation
+
+if TYPE_CHECKING:
+    from tests.sim.clients import Connection
+    from tests.sim.simulation import Simulation
+
+UNIX_MS = 1_800_000_000_000
+_MARK_SYNC = 1 * S
+_ELECTION_TICKS = 10
+
+
+class Crashed(Exception):
+    """The process has ended in the middle of something."""
+
+
+class Clock:
+    """A machine's two clocks. The monotonic one drifts; the other one also jumps."""
+
+    def __init__(self, rng: random.Random, drift_permille: int) -> None:
+        self.rate_permille = 1000 + rng.randint(-drift_permille, drift_permille)
+        self._started_ms = rng.randrange(10**6)
+        self.unix_offset_ms = UNIX_MS + rng.randint(-2000, 2000)
+
+    def mono_ms(self, now_us: int) -> int:
+        return self._started_ms + now_us * self.rate_permille // 1_000_000
+
+    def unix_ms(self, now_us: int) -> int:
+        return self.unix_offset_ms + now_us // MS
+
+
+class Host:
+    """A machine with a disk and a clock, on which one server runs, or does not."""
+
+    def __init__(
+        self, simulation: Simulation, id: NodeId, uuid: str, bootstrap: Configuration | None
+    ) -> None:
+        self.simulation = simulation
+        self.world = simulation.world
+        self.id = id
+        self.uuid = uuid
+        self.disk = Disk(bootstrap)
+        self.rng = self.world.rng(f"host/{id}/{uuid}")
+        self.clock = Clock(self.rng, simulation.knobs.drift_permille)
+        self.process: Process | None = None
+        self.incarnation = 0
+        self.sync_factor = 1
+        self.is_retired = False
+        """It was removed, or its data is gone: it never starts again."""
+        self.has_lost_entries = False
+        """What it has acknowledged may not be on its disk any more."""
+
+    @property
+    def member(self) -> Member:
+        return Member(self.id, self.uuid, f"{self.id}:7379", f"{self.id}:17379")
+
+    def start(self) -> bool:
+        """Start a process, if it is not running and its data can be used."""
+        if self.process is not None or self.is_retired or self.disk.is_full:
+            return False
+        try:
+            voting_mark = self.disk.recover()
+        except Damaged as damage:
+            self.world.note(self.id, f"refuses to start: {damage} is damaged")
+            self.simulation.operator.replace(self)
+            return False
+        self.incarnation = self.simulation.next_incarnation()
+        lost = f", has lost entries before {voting_mark}" if voting_mark[1] else ""
+        self.world.note(
+            self.id,
+            f"starts #{self.incarnation}: {self.disk.hard_state}, log {self.disk.first_index}.."
+            f"{self.disk.last_index} behind {self.disk.snapshot.index}{lost}",
+        )
+        self.process = Process(self, voting_mark)
+        self.process.start()
+        return True
+
+    def kill(self, power: bool = False) -> None:
+        """End the process at once; with `power`, what was not synced may be lost."""
+        process = self.process
+        if process is None:
+            return
+        self.world.note(self.id, "loses power" if power else "is killed")
+        self.process = None
+        process.is_dead = True
+        if power:
+            self.disk.lose_power(self.rng)
+        else:
+            self.disk.lose_process()
+        self.simulation.process_ended(process, power)
+
+
+class Process:
+    """One life of a server."""
+
+    def __init__(self, host: Host, voting_mark: tuple[Any, Any]) -> None:
+        self.host = host
+        self.id = host.id
+        self.world = host.world
+        self.simulation = simulation = host.simulation
+        self.incarnation = host.incarnation
+        self.is_dead = False
+        self.is_busy = False
+        """Writing and syncing, which blocks the loop."""
+        self.is_stopped = False
+        """SIGSTOP."""
+        self.fuse: int | None = None
+        """Crash at the so-manieth step from now."""
+        self.fuse_cuts_power = False
+        self.connections: list[Connection] = []
+        self.position = 0
+        """How many entries of the cluster's history its table has applied."""
+        self._inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self._open: Ready | None = None
+        self._heard: dict[NodeId, int] = {}
+        self._snapshot_runs = False
+        self._turn_planned = False
+        self.received: dict[int, LockTable] = {}
+        self._uuids: dict[NodeId, str] = {}
+        self._uuids_of: Configuration | None = None
+
+        knobs = simulation.knobs
+        disk = host.disk
+        meta = disk.snapshot
+        file = disk.file_at(meta.index)
+        table = snapshots.restore(iter(file.chunks)) if file is not None else LockTable()
+        simulation.safety.watch(self, table, meta)
+        config = RaftConfig(
+            id=host.id,
+            election_ticks=_ELECTION_TICKS,
+            append_bytes_max=knobs.append_bytes_max,
+            inflight_messages_max=knobs.inflight_messages_max,
+            tail_bytes_max=knobs.tail_bytes_max,
+            committed_bytes_max=knobs.committed_bytes_max,
+            uncommitted_bytes_max=knobs.uncommitted_bytes_max,
+        )
+        rng = random.Random(host.rng.random())
+        core = RaftCore(config, disk, rng, Index(meta.index), voting_mark=voting_mark)
+        settings = NodeSettings(knobs.snapshot_entries, knobs.election_timeout_ms)
+        self.node = Node(core, table, settings, meta)
+
+    @property
+    def core(self) -> RaftCore:
+        return self.node.core
+
+    def mono_ms(self) -> int:
+        return self.host.clock.mono_ms(self.world.now)
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self.world.after(self.host.rng.randrange(10 * MS) + 1, self.call, self._tick)
+        self.world.after(_MARK_SYNC, self._sync_mark)
+
+    def call(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Something happens to the process: at once, or when it comes to look."""
+        if self.is_dead:
+            return
+        if self.is_busy or self.is_stopped:
+            self._inbox.append((action, arguments))
+            return
+        with_turn(self, action, arguments)
+
+    def hear(self, sender: Process, message: Message) -> None:
+        """A Raft message has arrived."""
+        self.call(self._step, sender, message)
+
+    def _step(self, sender: Process, message: Message) -> None:
+        heard = self._heard.get(sender.id, 0)
+        if sender.incarnation < heard:
+            return  # from a connection that has ended
+        if sender.incarnation > heard:
+            self._heard[sender.id] = sender.incarnation
+            if heard:
+                self.core.report_restarted(sender.id)
+        self.node.step(message)
+
+    def _tick(self) -> None:
+        rate = self.host.clock.rate_permille
+        self.world.after(self.simulation.knobs.tick * 1000 // rate, self.call, self._tick)
+        self.node.tick(self.mono_ms())
+
+    def _sync_mark(self) -> None:
+        if not self.is_dead:
+            self.host.disk.sync_mark()
+            self.world.after(_MARK_SYNC, self._sync_mark)
+
+    def knows(self, other: Process) -> bool:
+        """Whether that server is who its configuration means: another one of its id is not."""
+        configuration = self.core.configuration
+        if configuration is not self._uuids_of:
+            self._uuids_of = configuration
+            members = configuration.voters + configuration.learners
+            self._uuids = {member.id: member.uuid for member in members}
+        return self._uuids.get(other.id, other.host.uuid) == other.host.uuid
+
+    def stop(self) -> None:
+        """SIGSTOP."""
+        self.is_stopped = True
+
+    def go_on(self) -> None:
+        """SIGCONT: timers and sockets are due all at once, in whatever order."""
+        self.is_stopped = False
+        if not self.is_busy:
+            self._drain()
+
+    def _drain(self) -> None:
+        if self.is_dead or self.is_stopped or not self._inbox:
+            return
+        inbox, self._inbox = self._inbox, []
+        with_turn(self, self._take_all, (inbox,))
+
+    def _take_all(self, inbox: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
+        for action, arguments in inbox:
+            action(*arguments)
+
+    # --- clients ---------------------------------------------------------------------------------
+
+    def submit(self, connection: Connection, operations: Sequence[Operation]) -> None:
+        """A client's operations have arrived."""
+        if self.core.is_leader:
+            self.node.submit(connection, operations)
+        else:
+            connection.redirect(len(operations))
+
+    def ask(self, connection: Connection, query: Query) -> None:
+        """A client's query has arrived."""
+        if self.core.is_leader:
+            self.node.ask(connection, query)
+        else:
+            connection.redirect(1)
+
+    # --- the turn --------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """One turn of the loop, up to its first sync."""
+        now_us = self.world.now
+        node = self.node
+        last = node.core.last_index
+        node.gather(self.mono_ms(), self.host.clock.unix_ms(now_us))
+        if node.core.last_index > last:
+            self.simulation.safety.appended(self, last)
+        self._work()
+
+    def _work(self) -> None:
+        node = self.node
+        while node.has_ready():
+            ready = node.ready()
+            self.simulation.safety.committed(self)
+            self._step_done()
+            self._send(ready.send_now)
+            self._step_done()
+            if ready.installed is not None:
+                self._install(ready.installed)
+            if ready.entries or ready.hard_state is not None:
+                self._write(ready)
+                return
+            self._finish(ready)
+        self._answer()
+
+    def _write(self, ready: Ready) -> None:
+        host = self.host
+        try:
+            host.disk.write(ready.hard_state, ready.entries)
+        except DiskFull:
+            self.world.note(self.id, "cannot write: the disk is full")
+            self._crash()
+        self._step_done()
+        self._open = ready
+        self.is_busy = True
+        self.world.after(host.simulation.sync_us(host), self._synced)
+
+    def _synced(self) -> None:
+        if self.is_dead:
+            return
+        if self.is_stopped:
+            self.world.after(1 * MS, self._synced)
+            return
+        self.host.disk.sync()
+        ready, self._open = self._open, None
+        assert ready is not None
+        self.is_busy = False
+        with_crash(self, self._resume, (ready,))
+        if not self.is_busy:
+            self._drain()
+
+    def _resume(self, ready: Ready) -> None:
+        self._step_done()
+        self._finish(ready)
+        self._work()
+
+    def _finish(self, ready: Ready) -> None:
+        self._send(ready.send_after_persist)
+        self._step_done()
+        self.node.advance(ready)
+        self.simulation.safety.advanced(self, ready)
+        for to_id in ready.snapshots_wanted:
+            self.simulation.transfers.begin(self, to_id)
+
+    def _answer(self) -> None:
+        self._step_done()
+        node = self.node
+        for connection, results in node.take_answers():
+            if connection is not None:
+                connection.deliver(results)
+        if node.snapshot_due and not self._snapshot_runs:
+            self._begin_snapshot()
+        if node.busy and node.core.is_leader and not self._turn_planned:
+            self._turn_planned = True
+            self.world.after(50, self.call, self._turn_again)
+
+    def _turn_again(self) -> None:
+        self._turn_planned = False
+
+    def _send(self, outgoing: Sequence[Message]) -> None:
+        network = self.simulation.network
+        for message in outgoing:
+            self.simulation.safety.sent(self, message)
+            network.send(self, message)
+
+    def _step_done(self) -> None:
+        """A place where the process may end."""
+        if self.fuse is not None:
+            self.fuse -= 1
+            if self.fuse <= 0:
+                self._crash(self.fuse_cuts_power)
+
+    def _crash(self, power: bool = False) -> None:
+        self.host.kill(power)
+        raise Crashed
+
+    # --- snapshots -------------------------------------------------------------------------------
+
+    def _begin_snapshot(self) -> None:
+        """Freeze the table; encode it while commands go on; write, sync and rename the file."""
+        self._snapshot_runs = True
+        meta, snapshot = self.node.begin_snapshot()
+        self.world.after(1 * MS, self.call, self._encode_snapshot, meta, snapshot, [])
+
+    def _encode_snapshot(
+        self, meta: SnapshotMeta, snapshot: snapshots.TableSnapshot, chunks: list[bytes]
+    ) -> None:
+        chunk = snapshot.next_chunk()
+        if chunk is not None:
+            chunks.append(chunk)
+            self.world.after(1 * MS, self.call, self._encode_snapshot, meta, snapshot, chunks)
+            return
+        delay = 2 * self.simulation.sync_us(self.host)
+        self.world.after(delay, self.call, self._snapshot_written, meta, chunks)
+
+    def _snapshot_written(self, meta: SnapshotMeta, chunks: list[bytes]) -> None:
+        self._snapshot_runs = False
+        disk = self.host.disk
+        if meta.index <= disk.snapshot.index:
+            return  # a newer one was installed meanwhile
+        self._store(SnapshotFile(meta, chunks))
+        self._step_done()
+        disk.drop_through(meta, through=self.node.snapshot.index)
+        self.node.snapshot_taken(meta)
+
+    def _store(self, file: SnapshotFile) -> None:
+        try:
+            self.host.disk.store(file)
+        except DiskFull:
+            self.world.note(self.id, "cannot store a snapshot: the disk is full")
+            self._crash()
+
+    def receive_snapshot(self, file: SnapshotFile) -> None:
+        """A snapshot came from the leader, whole."""
+        self._store(file)
+        self._step_done()
+        self.received[file.meta.index] = snapshots.restore(iter(file.chunks))
+        self.world.note(self.id, f"received the snapshot at {file.meta.index}")
+        self.core.restore(file.meta)
+
+    def _install(self, meta: SnapshotMeta) -> None:
+        self.host.disk.install(meta)
+        self._step_done()
+        table = self.received.pop(meta.index)
+        self.simulation.safety.watch(self, table, meta)
+        node = self.node
+        node.table, node.snapshot = table, meta
+        node.applied_term, node.applied_configuration = meta.term, meta.configuration
+
+
+def with_turn(
+    process: Process, action: Callable[..., None], arguments: tuple[Any, ...] = ()
+) -> None:
+    """An event and the turn that follows it."""
+    try:
+        action(*arguments)
+        process.turn()
+    except Crashed:
+        pass
+    except Violation:
+        raise
+    except Exception as error:
+        raise Violation(f"{process.id} failed: {type(error).__name__}: {error}") from error
+
+
+def with_crash(
+    process: Process, action: Callable[..., None], arguments: tuple[Any, ...] = ()
+) -> None:
+    """The rest of a turn."""
+    try:
+        action(*arguments)
+    except Crashed:
+        pass
+    except Violation:
+        raise
+    except Exception as error:
+        raise Violation(f"{process.id} failed: {type(error).__name__}: {error}") from error

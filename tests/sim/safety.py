@@ -1,0 +1,331 @@
+"""What must hold at every entry that is applied, on every replica, and of every message that leaves.
+
+Raft's own (paper, figure 3): election safety, leader completeness, log matching, state machine
+safety; what is committed is on the disks of a majority; what a message promises is durable when it
+leaves. The lock table's (RELIABILITY section 3, I1-I12): each entry's outcomes are those of a naive
+model written from the commands' description, and the same on every replica; so is the state.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from resplock.operations import Acquire, Granted, Held, Operation, Outcome
+from resplock.raft.entries import Entry, SnapshotMeta
+from resplock.raft.messages import AppendReply, HeartbeatReply, Message, PreVoteRequest, VoteReply
+from resplock.raft.ready import Ready
+from resplock.state.table import LockTable
+from resplock.types import Index, LockName, NodeId, Term
+from tests.sim.history import Expiry, tag_of
+from tests.sim.world import MS, Violation
+from tests.state.model import NO_ADVICE, Model
+
+if TYPE_CHECKING:
+    from tests.sim.host import Process
+    from tests.sim.simulation import Simulation
+
+_STATE_EVERY = 8
+"""The states are compared at entries whose index is a multiple of this."""
+_TABLE_EVERY = 256
+"""A table is checked against itself after so many entries."""
+_LOGS_EVERY = 64
+"""Two logs are compared after so many entries."""
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Reference(Model):
+    """The naive model, which also says which holds ended with time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: list[tuple[bytes, int]] = []
+
+    def apply(self, first: int, stamp: int, operations: list[Operation]) -> list[Outcome]:
+        self.ended = [
+            (name, hold.version)
+            for name, hold in self.held.items()
+            if hold.deadline and hold.deadline <= stamp
+        ]
+        return super().apply(first, stamp, operations)
+
+
+class Safety:
+    """The cluster's history, as somebody who sees everything remembers it."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._world = simulation.world
+        self._rng = simulation.world.rng("safety")
+        self.leaders: dict[Term, NodeId] = {}
+        self.votes: dict[tuple[int, str], str] = {}
+        self.history: list[Entry] = []
+        """What was applied anywhere, in order."""
+        self._lasts: list[int] = []
+        self.high_commit = (0, 0, 0)
+        """The highest commit index anywhere, its entry's term, and the term in which it was seen."""
+        self._appended: dict[tuple[int, int], int] = {}
+        """When the entry of this term that begins at this index was appended by its leader."""
+        self._last_stamp = (0, 0)
+        # The table: what the first replica to apply an entry made of it.
+        self.model = Reference()
+        self._applied_first = 0
+        self._outcomes: dict[int, list[Outcome]] = {}
+        self._states: dict[int, bytes] = {}
+        self._versions: dict[int, LockName] = {}
+        self.last_version = 0
+        self._stamps: dict[int, int] = {}
+
+    # --- the log ---------------------------------------------------------------------------------
+
+    def appended(self, process: Process, last: int) -> None:
+        """A leader has just appended what is behind `last`."""
+        core = process.core
+        while last < core.last_index:
+            entry = core.log.entry_at(Index(last + 1))
+            assert entry is not None
+            self._appended[entry.term, entry.first] = self._world.now
+            last = entry.last
+
+    def advanced(self, process: Process, ready: Ready) -> None:
+        """A process has done all of a Ready."""
+        core = process.core
+        if ready.committed:
+            self._check_applied(process, ready.committed)
+        self.committed(process)
+        if core.is_leader and self.leaders.get(core.term) != core.id:
+            self._check_leader(process)
+
+    def committed(self, process: Process) -> None:
+        """Look at how far a process takes the log for committed."""
+        core = process.core
+        commit_index = core.commit_index
+        if commit_index > self.high_commit[0]:
+            term = core.log.term_at(commit_index)
+            assert term is not None
+            self.high_commit = (commit_index, term, core.term)
+            self._check_durable(process, commit_index, term)
+
+    def _check_applied(self, process: Process, committed: Sequence[Entry]) -> None:
+        """State machine safety: all apply the same, in the same order."""
+        history = self.history
+        for entry in committed:
+            if process.position == len(history):
+                history.append(entry)
+                self._lasts.append(entry.last)
+            elif history[process.position] != entry:
+                raise Violation(
+                    f"{process.id} applied {entry}, where {history[process.position]} was applied"
+                )
+            process.position += 1
+        if process.position % _LOGS_EVERY == 0:
+            self.check_logs(process)
+
+    def _check_durable(self, process: Process, index: int, term: int) -> None:
+        """What is committed is on the disks of a majority of those who vote."""
+        hosts = self._simulation.network.hosts
+        voters = process.core.configuration.voters
+        have = 0
+        for member in voters:
+            host = hosts.get(member.id)
+            if host is None or host.uuid != member.uuid or host.has_lost_entries:
+                have += 1  # gone, and had it perhaps
+            elif host.disk.covers(index, term):
+                have += 1
+        if have <= len(voters) // 2:
+            raise Violation(
+                f"{process.id} committed index {index} of term {term}, which is durable on {have} "
+                f"of {len(voters)} voters"
+            )
+
+    def _check_leader(self, process: Process) -> None:
+        """Election safety; leader completeness."""
+        core = process.core
+        if self.leaders.setdefault(core.term, core.id) != core.id:
+            raise Violation(f"{self.leaders[core.term]} and {core.id} lead term {core.term}")
+        self._world.note(core.id, f"leads term {core.term}")
+        index, term, seen_in = self.high_commit
+        log = core.log
+        if seen_in < core.term and index > log.base.index and not log.has(Index(index), Term(term)):
+            raise Violation(
+                f"{core.id} leads term {core.term} without the committed entry {index} of {term}"
+            )
+
+    def check_logs(self, process: Process) -> None:
+        """Log matching: where two logs have an entry in common, they are alike before it."""
+        others = [each for each in self._simulation.processes() if each is not process]
+        if not others:
+            return
+        other = self._rng.choice(others)
+        mine = {entry.last: entry for entry in process.core.log.tail[-50:]}
+        theirs = {entry.last: entry for entry in other.core.log.tail[-50:]}
+        common = [last for last in mine if last in theirs and mine[last].term == theirs[last].term]
+        if not common:
+            return
+        newest = max(common)
+        oldest = max(min(mine), min(theirs))
+        for last in mine:
+            if oldest <= last <= newest and mine[last] != theirs.get(last):
+                raise Violation(f"the logs of {process.id} and {other.id} differ at {last}")
+
+    # --- messages --------------------------------------------------------------------------------
+
+    def sent(self, process: Process, message: Message) -> None:
+        """What a message says of its sender is durable when it leaves."""
+        disk = process.host.disk
+        durable = disk.hard_state
+        if message.term > durable.term and not isinstance(message, PreVoteRequest):
+            raise Violation(f"{message} left before its term was durable: {durable}")
+        match message:
+            case VoteReply(granted=True):
+                self._check_vote(process, message)
+            case AppendReply(accepted=True) | HeartbeatReply():
+                if message.match_index > disk.last_index:
+                    raise Violation(f"{message} left, and its log ends at {disk.last_index}")
+
+    def _check_vote(self, process: Process, message: VoteReply) -> None:
+        durable = process.host.disk.hard_state
+        if durable.term == message.term and durable.vote != message.to_id:
+            raise Violation(f"{message} left before the vote was durable: {durable}")
+        key = (message.term, process.host.uuid)
+        if self.votes.setdefault(key, message.to_id) != message.to_id:
+            raise Violation(f"{process.id} votes for {self.votes[key]} and in {message}")
+
+    # --- the table -------------------------------------------------------------------------------
+
+    def watch(self, process: Process, table: LockTable, meta: SnapshotMeta) -> None:
+        """Look at everything that this table applies from now on; it is as of `meta`."""
+        process.position = bisect_right(self._lasts, meta.index)
+        if meta.index and self._states.get(meta.index, b"") not in (b"", self._image(table)):
+            raise Violation(f"{process.id}: the snapshot at {meta.index} is not the state there")
+        known = self._versions_at(meta.index)
+        if table.last_version < known:
+            raise Violation(f"{process.id}: the snapshot at {meta.index} forgets version {known}")
+
+        def apply(first: int, stamp_ms: int, operations: Sequence[Operation]) -> list[Outcome]:
+            outcomes = LockTable.apply(table, first, stamp_ms, operations)
+            self._applied(process, table, first, stamp_ms, operations, outcomes)
+            return outcomes
+
+        table.apply = apply  # type: ignore[method-assign]
+
+    def _versions_at(self, index: int) -> int:
+        return self._stamps.get(index, 0)
+
+    def _applied(
+        self,
+        process: Process,
+        table: LockTable,
+        first: int,
+        stamp_ms: int,
+        operations: Sequence[Operation],
+        outcomes: list[Outcome],
+    ) -> None:
+        last = first + max(len(operations), 1) - 1
+        if first > self._applied_first:
+            self._apply_first(process, first, stamp_ms, operations, outcomes)
+            self._stamps[last] = table.last_version
+        elif self._outcomes[first] != outcomes:
+            raise Violation(
+                f"I10: {process.id} made {outcomes} of entry {first}, others {self._outcomes[first]}"
+            )
+        if self._stamps[last] != table.last_version:
+            raise Violation(f"I10: {process.id} is at version {table.last_version} after {last}")
+        if last % _STATE_EVERY == 0:
+            image = self._image(table)
+            if self._states.setdefault(last, image) != image:
+                raise Violation(f"I10: the state of {process.id} at index {last} differs")
+        if first % _TABLE_EVERY == 0:
+            table.check()
+
+    def _apply_first(
+        self,
+        process: Process,
+        first: int,
+        stamp_ms: int,
+        operations: Sequence[Operation],
+        outcomes: list[Outcome],
+    ) -> None:
+        """An entry that nobody has applied before: the model and the clients' history follow."""
+        self._applied_first = first
+        self._outcomes[first] = outcomes
+        expected = self.model.apply(first, stamp_ms, list(operations))
+        got = [_plain(outcome) for outcome in outcomes]
+        if got != [_plain(outcome) for outcome in expected]:
+            raise Violation(f"entry {first}, {operations}: {got}, and should be {expected}")
+        self._world.trace.update(_encoder.encode((first, stamp_ms, outcomes)))
+        appended = self._append_time(process, first)
+        self._check_stamp(stamp_ms, appended)
+        history = self._simulation.history
+        now = self._world.now
+        for name, version in self.model.ended:
+            history.expiries.append(Expiry(LockName(name), version, appended, now))
+        for operation, outcome in zip(operations, outcomes, strict=True):
+            tag = tag_of(operation)
+            if tag is not None:
+                history.outcomes[tag].append(outcome)
+            if isinstance(outcome, Granted) and isinstance(operation, Acquire):
+                self._check_grant(operation, outcome, first)
+
+    def _append_time(self, process: Process, first: int) -> int:
+        entry = process.core.log.entry_at(Index(first))
+        assert entry is not None
+        return self._appended.get((entry.term, entry.first), 0)
+
+    def _check_grant(self, operation: Acquire, outcome: Granted, first: int) -> None:
+        """I2: a version is above all before it, and not below its index."""
+        version = outcome.version
+        if version in self._versions:
+            if self._versions[version] != operation.name:
+                raise Violation(f"I2: version {version} is granted again, by entry {first}")
+        elif version <= self.last_version or version < first:
+            raise Violation(f"I2: version {version} in entry {first}, after {self.last_version}")
+        else:
+            self._versions[version] = operation.name
+            self.last_version = version
+
+    def _check_stamp(self, stamp_ms: int, appended: int) -> None:
+        """I8: the replicated clock never runs faster than the fastest clock."""
+        before_ms, before = self._last_stamp
+        if not appended:
+            return
+        rate_max = self._simulation.rate_max
+        if before and stamp_ms - before_ms > (appended - before) * rate_max / MS + 2:
+            raise Violation(
+                f"I8: the clock went from {before_ms} to {stamp_ms} ms in {appended - before} us"
+            )
+        self._last_stamp = (stamp_ms, appended)
+
+    def _image(self, table: LockTable) -> bytes:
+        """The replicated state, as bytes."""
+        locks = [table.locks.get(name) for name in self._simulation.history.keys]
+        head = (table.clock_ms, table.unix_offset_ms, table.last_version, table.totals)
+        answers = list(table.requests._queue.values())
+        return _encoder.encode((head, locks, answers, list(table.means.means.items())))
+
+    # --- at rest ---------------------------------------------------------------------------------
+
+    def check_equal(self, processes: Sequence[Process]) -> None:
+        """All replicas are at one index with one state, and each agrees with itself and the model."""
+        images = {process.id: self._image(process.node.table) for process in processes}
+        if len(set(images.values())) > 1:
+            raise Violation(f"the states differ at rest: {images}")
+        for process in processes:
+            process.node.table.check()
+        table = processes[0].node.table
+        held = {name: (lock.holds[0].owner, lock.holds[0].version) for name, lock in table.locks}
+        expected = {name: (hold.owner, hold.version) for name, hold in self.model.held.items()}
+        now = table.clock_ms
+        overdue = {name for name, lock in table.locks if 0 < lock.next_deadline_ms <= now}
+        if {name: each for name, each in held.items() if name not in overdue} != expected:
+            raise Violation(f"the locks are {held}, and should be {expected}")
+
+
+def _plain(outcome: Any) -> Any:
+    """Without the advice, which the model does not compute."""
+    if isinstance(outcome, Held):
+        return msgspec.structs.replace(outcome, advice=NO_ADVICE)
+    return outcome

@@ -1,0 +1,253 @@
+"""One seed: a cluster lives through faults, is healed, serves again, and comes to rest.
+
+First only safety is demanded. Then everything is mended, or all but a minority, and within bounded
+time new clients must get and give back locks on every lock (liveness). In the end nobody asks any
+more, and all replicas must hold the same, which is what the clients' histories say.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from resplock import limits
+from resplock.raft.entries import Configuration, Member
+from resplock.types import LockName, NodeId
+from tests.sim import knobs as knobs_module
+from tests.sim.clients import Client, Resource, first_keys
+from tests.sim.faults import Faults, Operator
+from tests.sim.history import History
+from tests.sim.host import Host, Process
+from tests.sim.knobs import Knobs
+from tests.sim.network import Network
+from tests.sim.safety import Safety
+from tests.sim.transfer import Transfers
+from tests.sim.world import MS, S, Violation, World
+
+_SETTLE = 5 * S
+
+
+@dataclass
+class Report:
+    """What came of a seed."""
+
+    seed: int
+    digest: str
+    violation: str = ""
+    virtual_us: int = 0
+    calls: int = 0
+    answered: int = 0
+    entries: int = 0
+    faults: int = 0
+    terms: int = 0
+    transfers: int = 0
+    unknown: int = 0
+    unfenced_lost: int = 0
+
+
+class Simulation:
+    """See the module."""
+
+    def __init__(
+        self, seed: int, tell: Callable[[str], None] | None = None, knobs: Knobs | None = None
+    ) -> None:
+        self.world = World(seed, tell)
+        self.knobs = knobs or knobs_module.draw(self.world.rng("knobs"))
+        self.rng: random.Random = self.world.rng("simulation")
+        self.history = History(first_keys(self.knobs.keys))
+        self.resources: dict[LockName, Resource] = {key: Resource() for key in self.history.keys}
+        self.network = Network(self.world, self.knobs)
+        self.safety = Safety(self)
+        self.transfers = Transfers(self)
+        self._incarnations = 0
+        self.rate_max = (1000 + self.knobs.drift_permille) / 1000
+        ids = [NodeId(f"n{number + 1}") for number in range(self.knobs.servers)]
+        bootstrap = Configuration(
+            tuple(Member(id, f"u-{id}", f"{id}:7379", f"{id}:17379") for id in ids)
+        )
+        for id in ids:
+            self._make_host(id, f"u-{id}", bootstrap)
+        self.operator = Operator(self, self.hosts())
+        self.faults = Faults(self)
+        self.clients = [Client(self, number) for number in range(self.knobs.clients)]
+        self.world.note("sim", f"seed {seed}: {self.knobs}")
+
+    # --- hosts -----------------------------------------------------------------------------------
+
+    def hosts(self) -> list[Host]:
+        """Every machine that is in use, in the order of the ids."""
+        return list(self.network.hosts.values())
+
+    def processes(self) -> list[Process]:
+        """Every process that is up."""
+        return [host.process for host in self.network.hosts.values() if host.process is not None]
+
+    def process_of(self, id: NodeId) -> Process | None:
+        """The process of that server, if it is up."""
+        host = self.network.hosts.get(id)
+        return host.process if host is not None else None
+
+    def next_incarnation(self) -> int:
+        """A number for a process: later ones have higher numbers."""
+        self._incarnations += 1
+        return self._incarnations
+
+    def add_host(self, id: NodeId, uuid: str) -> Host:
+        """An empty server that belongs to no configuration."""
+        return self._make_host(id, uuid, None)
+
+    def _make_host(self, id: NodeId, uuid: str, bootstrap: Configuration | None) -> Host:
+        host = self.network.hosts[id] = Host(self, id, uuid, bootstrap)
+        return host
+
+    def remove_host(self, host: Host) -> None:
+        """It is gone for good."""
+        if self.network.hosts.get(host.id) is host:
+            del self.network.hosts[host.id]
+
+    def process_ended(self, process: Process, power: bool) -> None:
+        """The others see their connections break, unless nobody was left to close them."""
+        if power:
+            return
+        delay = self.network.delay_us()
+        for connection in process.connections:
+            self.world.after(delay, connection.break_off)
+        for other in self.processes():
+            if other is not process and self.network.passes(process.id, other.id):
+                self.world.after(delay, other.call, other.core.report_unreachable, process.id)
+
+    def sync_us(self, host: Host) -> int:
+        """How long a sync takes."""
+        knobs = self.knobs
+        return (knobs.sync + int(host.rng.random() * knobs.sync_jitter)) * host.sync_factor
+
+    # --- the phases ------------------------------------------------------------------------------
+
+    def run(self) -> Report:
+        """All of it. What is wrong is in the report."""
+        violation = ""
+        with _constants(self.knobs):
+            try:
+                self._run()
+            except Violation as found:
+                violation = str(found)
+                self.world.note("sim", f"VIOLATION {violation}")
+        return self._report(violation)
+
+    def _run(self) -> None:
+        for host in self.hosts():
+            host.start()
+        self.operator.start()
+        self.faults.start()
+        for client in self.clients:
+            client.start()
+        self.world.run(self.knobs.faulty)
+        self._heal()
+        self._demand_progress()
+        self._come_to_rest()
+        self._check_all()
+
+    def _heal(self) -> None:
+        """Nothing fails any more."""
+        self.world.note("sim", "all is mended")
+        self.faults.is_over = True
+        self.operator.restarts_at_once = True
+        self.network.heal()
+        self.network.jitter = min(self.knobs.jitter, 10 * MS)
+        for host in self.hosts():
+            host.disk.is_full = False
+            host.sync_factor = 1
+            if host.process is not None:
+                host.process.fuse = None
+                host.process.go_on()
+
+    def _demand_progress(self) -> None:
+        """A leader, soon; the membership that is wanted; and answers for everybody who asks."""
+        start = self.world.now
+        bound = start + self.knobs.healed
+        answered = sum(call.is_answered for call in self.history.calls)
+        while self.world.now < bound:
+            self.world.run(self.world.now + 500 * MS)
+        if self.operator.is_busy:
+            raise Violation(f"the membership is not what it should be: {self._states()}")
+        recent = [call for call in self.history.calls if bound - 5 * S <= call.invoked < bound - S]
+        unanswered = [call for call in recent if not call.is_answered and not call.is_refused]
+        if unanswered:
+            raise Violation(f"{unanswered[0]} was not answered in a healed cluster")
+        if sum(call.is_answered for call in self.history.calls) <= answered:
+            raise Violation(f"no answers in a healed cluster: {self._states()}")
+
+    def _states(self) -> str:
+        return ", ".join(
+            f"{each.id} {each.core.role.name} term {each.core.term} "
+            f"{each.core.applied_index}/{each.core.commit_index}/{each.core.last_index}"
+            for each in self.processes()
+        )
+
+    def _come_to_rest(self) -> None:
+        """Nobody asks, and everybody catches up."""
+        for client in self.clients:
+            client.stop()
+        self.world.run(self.world.now + self.knobs.patience)
+        end = self.world.now + _SETTLE
+        while self.world.now < end:
+            self.world.run(self.world.now + 100 * MS)
+            applied = {process.core.applied_index for process in self.processes()}
+            if len(applied) == 1 and len(self.processes()) == len(self.hosts()):
+                return
+        raise Violation(f"the replicas do not come to one state: {self._states()}")
+
+    def _check_all(self) -> None:
+        processes = self.processes()
+        self.safety.check_equal(processes)
+        for process in processes:
+            self.safety.check_logs(process)
+        table = processes[0].node.table
+        final = {
+            name: (lock.holds[0].owner, lock.holds[0].version)
+            for name, lock in table.locks
+            if not 0 < lock.next_deadline_ms <= table.clock_ms
+        }
+        self.history.check(final, self.world.now, self.rate_max)
+        for name, resource in self.resources.items():
+            if resource.lost:
+                raise Violation(f"H8: {resource.lost} fenced updates of {name!r} were lost")
+
+    def _report(self, violation: str) -> Report:
+        calls = self.history.calls
+        return Report(
+            seed=self.world.seed,
+            digest=self.world.trace.digest(),
+            violation=violation,
+            virtual_us=self.world.now,
+            calls=len(calls),
+            answered=sum(call.is_answered for call in calls),
+            entries=len(self.safety.history),
+            faults=self.faults.count,
+            terms=len(self.safety.leaders),
+            transfers=self.transfers.finished,
+            unknown=self.history.unknown,
+            unfenced_lost=sum(resource.unfenced_lost for resource in self.resources.values()),
+        )
+
+
+@contextmanager
+def _constants(knobs: Knobs) -> Iterator[None]:
+    """Constants of the format are smaller in some worlds, for all replicas alike."""
+    names = ("REQUEST_REMEMBERED_MS", "REQUESTS_PER_OWNER", "ENDS_PER_ENTRY")
+    before = [getattr(limits, name) for name in names]
+    wanted = (knobs.request_remembered_ms, knobs.requests_per_owner, knobs.ends_per_entry)
+    try:
+        for name, value in zip(names, wanted, strict=True):
+            setattr(limits, name, value)
+        yield
+    finally:
+        for name, value in zip(names, before, strict=True):
+            setattr(limits, name, value)
+
+
+def simulate(seed: int, tell: Callable[[str], None] | None = None) -> Report:
+    """Run one seed."""
+    return Simulation(seed, tell).run()
