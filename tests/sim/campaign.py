@@ -44,10 +44,9 @@ def _campaign(seeds: range, jobs: int) -> int:
     started = time.monotonic()
     digest = hashlib.blake2b(digest_size=16)
     failed: list[Report] = []
-    done = virtual_us = calls = faults = unknown = 0
-    for report in _reports(seeds, jobs):
+    virtual_us = calls = faults = unknown = 0
+    for done, report in enumerate(_reports(seeds, jobs), 1):
         digest.update(f"{report.seed} {report.digest}\n".encode())
-        done += 1
         virtual_us += report.virtual_us
         calls += report.calls
         faults += report.faults

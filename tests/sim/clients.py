@@ -35,7 +35,7 @@ from resplock.operations import (
     Renewed,
 )
 from resplock.types import LockName, lock_name
-from tests.sim.history import TAG, Call, Redirect
+from tests.sim.history import TAG, Call
 from tests.sim.world import MS, chance
 
 if TYPE_CHECKING:
@@ -125,19 +125,15 @@ class Connection:
         """Answers to the oldest calls."""
         self._reply(list(results))
 
-    def redirect(self, count: int) -> None:
-        """The node does not lead."""
-        self._reply([Redirect()] * count)
-
     def abort(self) -> None:
         """It cannot be answered."""
         self.process.world.after(_DISCONNECT, self.break_off)
 
-    def _reply(self, results: list[Result | Redirect]) -> None:
+    def _reply(self, results: list[Result]) -> None:
         delay = self.process.simulation.network.delay_us()
         self.process.world.after(delay, self._answered, results)
 
-    def _answered(self, results: list[Result | Redirect]) -> None:
+    def _answered(self, results: list[Result]) -> None:
         if self.is_open:
             self.client.answered([(self.calls.popleft(), result) for result in results])
 
@@ -215,7 +211,7 @@ class Client:
             self.connection = None
 
     def _connected(self) -> Connection | None:
-        """A connection to a process that is up; mostly to who leads."""
+        """A connection to a process that is up, whichever it is."""
         if self.connection is None or self.connection.process.is_dead:
             self._leave()
             process = self._pick()
@@ -227,9 +223,9 @@ class Client:
         processes = self.simulation.processes()
         if not processes:
             return None
-        if self.rng.random() < 0.7:
+        if self.rng.random() < 0.3:
             for process in processes:
-                if process.core.is_leader and self.rng.random() < 0.9:
+                if process.core.is_leader:
                     return process
         return self.rng.choice(processes)
 
@@ -317,7 +313,7 @@ class Client:
 
     # --- hearing ---------------------------------------------------------------------------------
 
-    def answered(self, answers: list[tuple[Call, Result | Redirect]]) -> None:
+    def answered(self, answers: list[tuple[Call, Result]]) -> None:
         """Calls of this client have their results."""
         now = self.world.now
         for call, result in answers:

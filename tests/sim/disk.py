@@ -196,6 +196,12 @@ class Disk(MemoryLog):
         entry = self._find(Index(index))
         return entry is not None and (entry.last, entry.term) == (index, term)
 
+    @property
+    def durable_index(self) -> int:
+        """Everything up to here would be found again."""
+        return max(self.last_index, self.files[-1].meta.index if self.files else 0)
+
     def covers(self, index: int, term: int) -> bool:
-        """Whether the log has that entry, or a snapshot from behind it."""
-        return index <= self.snapshot.index or self.has_end(index, term)
+        """Whether the log has that entry, or a snapshot what it did."""
+        snapshot = self.files[-1].meta.index if self.files else 0
+        return index <= snapshot or self.has_end(index, term)

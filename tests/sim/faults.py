@@ -10,18 +10,19 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from resplock.node import Result
+from resplock.node.administration import AddServer, RemoveServer, Request, Transfer
 from resplock.raft import configurations
-from resplock.raft.entries import Configuration, Entry
+from resplock.raft.entries import Configuration
 from resplock.types import NodeId
 from tests.sim.host import Host, Process
-from tests.sim.world import MS, S, chance
+from tests.sim.world import MS, chance
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
 
 SERVERS_MAX = 5
 _FUSE_MAX = 40
-_NONE: tuple[Process, ...] = ()
 
 
 class Faults:
@@ -48,6 +49,7 @@ class Faults:
             "clock-jump": self.jump_clock,
             "membership": self.change_membership,
             "rolling-restart": self.restart_all,
+            "transfer": self.transfer,
         }
 
     def start(self) -> None:
@@ -239,6 +241,12 @@ class Faults:
         else:
             operator.add()
 
+    def transfer(self) -> None:
+        """Another server is to lead."""
+        voters = self._simulation.operator.voters()
+        chosen = self.rng.choice((None, *voters))
+        self._simulation.operator.request(Transfer(chosen))
+
 
 class Operator:
     """Whoever looks after the cluster: restarts, replaces, adds and removes servers.
@@ -247,6 +255,7 @@ class Operator:
     """
 
     _EVERY = 150 * MS
+    _PATIENCE = 2_000 * MS
 
     def __init__(self, simulation: Simulation, members: Sequence[Host]) -> None:
         self._simulation = simulation
@@ -255,6 +264,7 @@ class Operator:
         self._wanted: dict[NodeId, str] = {host.id: host.uuid for host in members}
         self._made = len(members)
         self._replaced = 0
+        self._asked_until = 0
         self.restarts_at_once = False
 
     def start(self) -> None:
@@ -315,40 +325,49 @@ class Operator:
                 host.start()
         leader = self._leader()
         if leader is not None:
-            leader.call(self._change, leader)
+            self._ask_for_change(leader)
             self._notice(leader)
+
+    def _ask_for_change(self, leader: Process) -> None:
+        """The next request that brings the membership closer to what is wanted."""
+        if self._asked_until > self._world.now:
+            return
+        request = self._next(leader.core.configuration)
+        if request is not None:
+            self._asked_until = self._world.now + self._PATIENCE
+            self.request(request)
+
+    def _next(self, now: Configuration) -> Request | None:
+        members = {member.id: member.uuid for member in now.voters + now.learners}
+        for id in sorted(members):
+            if id not in self._wanted and len(members) > 1:
+                return RemoveServer(id)
+        for id, uuid in sorted(self._wanted.items()):
+            host = self._simulation.network.hosts.get(id)
+            if members.get(id) != uuid and host is not None and host.uuid == uuid:
+                return AddServer(host.member)
+        return None
+
+    def request(self, request: Request) -> None:
+        """Ask any node."""
+        processes = self._simulation.processes()
+        if processes:
+            process = self._rng.choice(processes)
+            self._world.note(process.id, f"is asked for {request}")
+            process.call(process.node.administer, self, request)
+
+    def deliver(self, results: Sequence[Result]) -> None:
+        """The answer to a request."""
+        self._asked_until = 0
+        self._world.note("op", f"is answered {results[0]!r}")
+
+    def abort(self) -> None:
+        """There is no answer."""
 
     def _leader(self) -> Process | None:
         """The leader of the latest term."""
         leaders = [each for each in self._simulation.processes() if each.core.is_leader]
         return max(leaders, key=lambda each: each.core.term, default=None)
-
-    def _change(self, leader: Process) -> None:
-        """The next change that brings the configuration closer to what is wanted."""
-        core = leader.core
-        if not core.is_leader:
-            return
-        configuration = self._next(core.configuration)
-        if configuration is None:
-            return
-        proposed = core.propose_configuration(configuration)
-        if isinstance(proposed, Entry):
-            voters = " ".join(configurations.ids(configuration.voters))
-            learners = " ".join(configurations.ids(configuration.learners))
-            self._world.note(leader.id, f"proposes voters {voters}, learners {learners or '-'}")
-
-    def _next(self, now: Configuration) -> Configuration | None:
-        members = {member.id: member.uuid for member in now.voters + now.learners}
-        for id, uuid in sorted(members.items()):
-            if self._wanted.get(id) != uuid and len(members) > 1:
-                return configurations.without(now, id)
-        for member in now.learners:
-            return configurations.with_voter(now, member.id)
-        for id, uuid in sorted(self._wanted.items()):
-            host = self._simulation.network.hosts.get(id)
-            if id not in members and host is not None and host.uuid == uuid:
-                return configurations.with_learner(now, host.member)
-        return None
 
     def _notice(self, leader: Process) -> None:
         """Servers that were removed are switched off; who has caught up has lost nothing."""

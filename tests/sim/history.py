@@ -26,6 +26,7 @@ from resplock.operations import (
     Kept,
     ListLocks,
     LockPage,
+    Moved,
     NoLeader,
     Operation,
     Query,
@@ -43,10 +44,6 @@ TAG = b"op"
 """Acquires carry their call's number in their metadata, so that it is found again in the log."""
 
 
-class Redirect:
-    """The node does not lead, and has done nothing."""
-
-
 @dataclass(eq=False, slots=True)
 class Call:
     """One command of one client. `previous`: the call before it in its pipeline."""
@@ -57,12 +54,12 @@ class Call:
     invoked: int
     previous: Call | None = None
     returned: int = NEVER
-    result: Result | Redirect | None = None
+    result: Result | None = None
 
     @property
     def is_refused(self) -> bool:
         """It certainly did nothing."""
-        return isinstance(self.result, Redirect | NoLeader | Busy | CommandError)
+        return isinstance(self.result, Moved | NoLeader | Busy | CommandError)
 
     @property
     def is_answered(self) -> bool:
@@ -144,7 +141,8 @@ class History:
                     raise Violation(f"version {version} was given to {whose} and {owners[version]}")
                 first_returned[version] = min(first_returned.get(version, NEVER), call.returned)
         for call in self.calls:
-            for outcome in self.outcomes.get(tag_of(call.command) or -1, ()):
+            tag = tag_of(call.command)
+            for outcome in self.outcomes.get(tag, ()) if tag is not None else ():
                 if isinstance(outcome, Granted):
                     version = outcome.version
                     first_invoked[version] = min(first_invoked.get(version, NEVER), call.invoked)

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from resplock.limits import HEARTBEATS_PER_ELECTION_TIMEOUT
 from resplock.node import Node, NodeSettings
 from resplock.operations import Operation, Query
 from resplock.raft.config import RaftConfig
@@ -26,11 +27,11 @@ from tests.sim.world import MS, S, Violation
 
 if TYPE_CHECKING:
     from tests.sim.clients import Connection
+    from tests.sim.network import Session
     from tests.sim.simulation import Simulation
 
 UNIX_MS = 1_800_000_000_000
 _MARK_SYNC = 1 * S
-_ELECTION_TICKS = 10
 
 
 class Crashed(Exception):
@@ -135,12 +136,10 @@ class Process:
         """How many entries of the cluster's history its table has applied."""
         self._inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._open: Ready | None = None
-        self._heard: dict[NodeId, int] = {}
+        self.sessions: dict[NodeId, Session] = {}
+        """By peer."""
         self._snapshot_runs = False
         self._turn_planned = False
-        self.received: dict[int, LockTable] = {}
-        self._uuids: dict[NodeId, str] = {}
-        self._uuids_of: Configuration | None = None
 
         knobs = simulation.knobs
         disk = host.disk
@@ -148,9 +147,14 @@ class Process:
         file = disk.file_at(meta.index)
         table = snapshots.restore(iter(file.chunks)) if file is not None else LockTable()
         simulation.safety.watch(self, table, meta)
+        simulation.safety.installed(self, meta)
+        settings = NodeSettings(knobs.snapshot_entries, knobs.election_timeout_ms, knobs.redirects)
         config = RaftConfig(
             id=host.id,
-            election_ticks=_ELECTION_TICKS,
+            uuid=host.uuid,
+            election_ticks=HEARTBEATS_PER_ELECTION_TIMEOUT,
+            lease=knobs.lease,
+            tick_ms=settings.tick_ms,
             append_bytes_max=knobs.append_bytes_max,
             inflight_messages_max=knobs.inflight_messages_max,
             tail_bytes_max=knobs.tail_bytes_max,
@@ -159,7 +163,6 @@ class Process:
         )
         rng = random.Random(host.rng.random())
         core = RaftCore(config, disk, rng, Index(meta.index), voting_mark=voting_mark)
-        settings = NodeSettings(knobs.snapshot_entries, knobs.election_timeout_ms)
         self.node = Node(core, table, settings, meta)
 
     @property
@@ -185,19 +188,21 @@ class Process:
             return
         with_turn(self, action, arguments)
 
-    def hear(self, sender: Process, message: Message) -> None:
-        """A Raft message has arrived."""
-        self.call(self._step, sender, message)
+    def link_up(self, session: Session) -> None:
+        """A session with a peer has begun."""
+        peer = session.peer_of(self)
+        if session.is_over or peer.is_dead:
+            return
+        self.sessions[peer.id] = session
+        self.node.member_seen(peer.host.member)
+        self.node.link_up(peer.id, peer.incarnation)
 
-    def _step(self, sender: Process, message: Message) -> None:
-        heard = self._heard.get(sender.id, 0)
-        if sender.incarnation < heard:
-            return  # from a connection that has ended
-        if sender.incarnation > heard:
-            self._heard[sender.id] = sender.incarnation
-            if heard:
-                self.core.report_restarted(sender.id)
-        self.node.step(message)
+    def link_down(self, session: Session) -> None:
+        """A session has broken."""
+        peer = session.peer_of(self)
+        if self.sessions.get(peer.id) is session:
+            del self.sessions[peer.id]
+            self.node.link_down(peer.id)
 
     def _tick(self) -> None:
         rate = self.host.clock.rate_permille
@@ -208,15 +213,6 @@ class Process:
         if not self.is_dead:
             self.host.disk.sync_mark()
             self.world.after(_MARK_SYNC, self._sync_mark)
-
-    def knows(self, other: Process) -> bool:
-        """Whether that server is who its configuration means: another one of its id is not."""
-        configuration = self.core.configuration
-        if configuration is not self._uuids_of:
-            self._uuids_of = configuration
-            members = configuration.voters + configuration.learners
-            self._uuids = {member.id: member.uuid for member in members}
-        return self._uuids.get(other.id, other.host.uuid) == other.host.uuid
 
     def stop(self) -> None:
         """SIGSTOP."""
@@ -242,17 +238,11 @@ class Process:
 
     def submit(self, connection: Connection, operations: Sequence[Operation]) -> None:
         """A client's operations have arrived."""
-        if self.core.is_leader:
-            self.node.submit(connection, operations)
-        else:
-            connection.redirect(len(operations))
+        self.node.submit(connection, operations)
 
     def ask(self, connection: Connection, query: Query) -> None:
         """A client's query has arrived."""
-        if self.core.is_leader:
-            self.node.ask(connection, query)
-        else:
-            connection.redirect(1)
+        self.node.ask(connection, query)
 
     # --- the turn --------------------------------------------------------------------------------
 
@@ -260,6 +250,7 @@ class Process:
         """One turn of the loop, up to its first sync."""
         now_us = self.world.now
         node = self.node
+        self.simulation.safety.committed(self)
         last = node.core.last_index
         node.gather(self.mono_ms(), self.host.clock.unix_ms(now_us))
         if node.core.last_index > last:
@@ -270,7 +261,6 @@ class Process:
         node = self.node
         while node.has_ready():
             ready = node.ready()
-            self.simulation.safety.committed(self)
             self._step_done()
             self._send(ready.send_now)
             self._step_done()
@@ -327,9 +317,14 @@ class Process:
         for connection, results in node.take_answers():
             if connection is not None:
                 connection.deliver(results)
+        for peer, message in node.take_messages():
+            self.simulation.network.send_node(self, peer, message)
+        stand_in_ms = node.core.take_stand_in_ms()
+        if stand_in_ms is not None:
+            self.world.after(stand_in_ms * MS, self.call, node.core.stand_now)
         if node.snapshot_due and not self._snapshot_runs:
             self._begin_snapshot()
-        if node.busy and node.core.is_leader and not self._turn_planned:
+        if node.busy and not self._turn_planned:
             self._turn_planned = True
             self.world.after(50, self.call, self._turn_again)
 
@@ -393,18 +388,15 @@ class Process:
         """A snapshot came from the leader, whole."""
         self._store(file)
         self._step_done()
-        self.received[file.meta.index] = snapshots.restore(iter(file.chunks))
+        table = snapshots.restore(iter(file.chunks))
+        self.simulation.safety.watch(self, table, file.meta)
         self.world.note(self.id, f"received the snapshot at {file.meta.index}")
-        self.core.restore(file.meta)
+        self.node.snapshot_received(file.meta, table)
 
     def _install(self, meta: SnapshotMeta) -> None:
         self.host.disk.install(meta)
         self._step_done()
-        table = self.received.pop(meta.index)
-        self.simulation.safety.watch(self, table, meta)
-        node = self.node
-        node.table, node.snapshot = table, meta
-        node.applied_term, node.applied_configuration = meta.term, meta.configuration
+        self.simulation.safety.installed(self, meta)
 
 
 def with_turn(

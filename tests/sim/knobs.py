@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from resplock.limits import CLOCK_DRIFT_PERCENT
 from tests.sim.world import MS, S
 
 FAULTS = {
@@ -26,6 +27,7 @@ FAULTS = {
     "clock-jump": 4 * S,
     "membership": 6 * S,
     "rolling-restart": 20 * S,
+    "transfer": 6 * S,
 }
 """Every kind of fault, with the mean time between two of its kind where it is of middling rate."""
 
@@ -55,6 +57,8 @@ class Knobs:
 
     # the code under test
     election_timeout_ms: int = 500
+    lease: bool = False
+    redirects: bool = False
     snapshot_entries: int = 200
     append_bytes_max: int = 4 << 20
     inflight_messages_max: int = 256
@@ -106,6 +110,8 @@ def draw(rng: random.Random) -> Knobs:
         keys=rng.choice((2, 4, 8)),
         vanishes=rng.choice((0.0, 0.02, 0.1)),
     )
+    knobs.lease = 2 * knobs.drift_permille <= 10 * CLOCK_DRIFT_PERCENT and rng.random() < 0.2
+    knobs.redirects = rng.random() < 0.1
     knobs.faults = _draw_faults(rng)
     return knobs
 

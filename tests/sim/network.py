@@ -1,32 +1,53 @@
-"""The network between hosts: loss, repetition, delay, order; one-way and full partitions.
+"""The network between hosts: links with loss, repetition, delay and disorder; partitions.
 
-A Raft message is bound to the process that it was sent to, and to the one that sent it: a connection
-does not outlive either end (the handshake tells incarnations apart). Whoever asks, asks only the
-server that its configuration means, by its uuid, and takes only that one's answer; who is asked may
-know less than who asks, and answers anybody.
+It follows `resplock.server.peers`. Two processes that reach each other have a session, until one of
+them dies or nothing passes for a while; each end learns of its beginning and of its end at a moment
+of its own. Raft messages may be lost, repeated and overtake each other within a session; node
+messages are a stream: in order, each once, delayed while nothing passes, lost only at the end. Servers
+that were removed are refused.
 """
 
 from __future__ import annotations
 
 import random
+from collections import deque
 from typing import TYPE_CHECKING
 
+from resplock.node import messages as node_messages
+from resplock.node.messages import NodeMessage
 from resplock.raft import messages
-from resplock.raft.messages import (
-    AppendReply,
-    HeartbeatReply,
-    Message,
-    PreVoteReply,
-    VoteReply,
-)
+from resplock.raft.configurations import tombstone
+from resplock.raft.messages import Message
 from resplock.types import NodeId
 from tests.sim.knobs import Knobs
-from tests.sim.world import World
+from tests.sim.world import MS, World
 
 if TYPE_CHECKING:
     from tests.sim.host import Host, Process
 
-_REPLIES = (AppendReply, HeartbeatReply, VoteReply, PreVoteReply)
+_LOOK_EVERY = 100 * MS
+_STALL_TICK = 20 * MS
+
+
+class Session:
+    """A connection between two processes."""
+
+    def __init__(self, one: Process, other: Process, patience: int) -> None:
+        self.ends = (one, other)
+        self.is_over = False
+        self.patience = patience
+        """How long nothing may pass before it is given up."""
+        self.stalled = 0
+        self.streams: dict[NodeId, deque[tuple[int, NodeMessage]]] = {
+            one.id: deque(),
+            other.id: deque(),
+        }
+        """By sender: node messages on their way, each with the moment at which it may arrive."""
+
+    def peer_of(self, process: Process) -> Process:
+        """The other end."""
+        one, other = self.ends
+        return other if process is one else one
 
 
 class Network:
@@ -41,51 +62,153 @@ class Network:
         self.delay, self.jitter = knobs.delay, knobs.jitter
         self.loss, self.repeat = knobs.loss, knobs.repeat
         self.reorders, self.uses_codec = knobs.reorders, knobs.uses_codec
+        self._sessions: list[Session] = []
         self._arrives: dict[tuple[NodeId, NodeId], int] = {}
-        self.sent = 0
+        world.after(_LOOK_EVERY, self._look)
 
     def passes(self, from_id: NodeId, to_id: NodeId) -> bool:
         """Whether a packet that arrives now gets through."""
         return (from_id, to_id) not in self.cut
 
+    def pass_both(self, one: NodeId, other: NodeId) -> bool:
+        """Whether packets get through in both directions."""
+        return self.passes(one, other) and self.passes(other, one)
+
     def delay_us(self) -> int:
         """How long a packet is on its way."""
         return self.delay + int(self.rng.random() * self.jitter)
 
+    # --- sessions --------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Give up sessions in which nothing passes; begin those that are missing."""
+        self.world.after(_LOOK_EVERY, self._look)
+        for session in list(self._sessions):
+            one, other = session.ends
+            if one.is_dead or other.is_dead or not self.pass_both(one.id, other.id):
+                session.stalled += _LOOK_EVERY
+                if session.stalled >= session.patience:
+                    self.end(session)
+            else:
+                session.stalled = 0
+        self.connect()
+
+    def connect(self) -> None:
+        """Begin the sessions that are missing between processes that can reach each other."""
+        processes = [host.process for host in self.hosts.values() if host.process is not None]
+        if len(self._sessions) == len(processes) * (len(processes) - 1) // 2:
+            return
+        linked = {session.ends for session in self._sessions}
+        for number, one in enumerate(processes):
+            for other in processes[number + 1 :]:
+                if (one, other) in linked or (other, one) in linked:
+                    continue
+                if self._may_connect(one, other) and self.rng.random() < 0.7:
+                    self._begin(one, other)
+
+    def _may_connect(self, one: Process, other: Process) -> bool:
+        return not (
+            one.is_stopped
+            or other.is_stopped
+            or not self.pass_both(one.id, other.id)
+            or tombstone(one.host.member) in other.core.configuration.removed
+            or tombstone(other.host.member) in one.core.configuration.removed
+        )
+
+    def _begin(self, one: Process, other: Process) -> None:
+        session = Session(one, other, self.rng.randrange(300 * MS, 3000 * MS))
+        self._sessions.append(session)
+        for end in session.ends:
+            self.world.after(self.delay_us(), end.call, end.link_up, session)
+
+    def end(self, session: Session) -> None:
+        """It breaks; each end notices in its own time."""
+        session.is_over = True
+        self._sessions.remove(session)
+        for end in session.ends:
+            self.world.after(self.delay_us(), end.call, end.link_down, session)
+
+    def process_ended(self, process: Process, is_seen: bool) -> None:
+        """Its system closes its connections, unless that is gone too."""
+        for session in list(self._sessions):
+            if process in session.ends:
+                peer = session.peer_of(process)
+                if is_seen and self.passes(process.id, peer.id):
+                    self.end(session)
+
+    # --- Raft messages ---------------------------------------------------------------------------
+
     def send(self, sender: Process, message: Message) -> None:
         """Try to bring a Raft message to its addressee."""
-        self.sent += 1
-        host = self.hosts.get(message.to_id)
-        receiver = host.process if host is not None else None
-        if receiver is None or (self.loss and self.rng.random() < self.loss):
+        session = sender.sessions.get(message.to_id)
+        if session is None or (self.loss and self.rng.random() < self.loss):
             return
-        self._launch(sender, receiver, message)
+        receiver = session.peer_of(sender)
+        self._launch(session, sender, receiver, message)
         if self.repeat and self.rng.random() < self.repeat:
-            self._launch(sender, receiver, message)
+            self._launch(session, sender, receiver, message)
 
-    def _launch(self, sender: Process, receiver: Process, message: Message) -> None:
-        world = self.world
+    def _launch(
+        self, session: Session, sender: Process, receiver: Process, message: Message
+    ) -> None:
         delay = self.delay_us()
         if not self.reorders:
-            link = (sender.id, receiver.id)
-            arrives = max(world.now + delay, self._arrives.get(link, 0))
-            self._arrives[link] = arrives
-            delay = arrives - world.now
-        world.after(delay, self._arrive, sender, receiver, message)
+            delay = self._in_order(sender.id, receiver.id, delay)
+        self.world.after(delay, self._arrive, session, sender, receiver, message)
 
-    def _arrive(self, sender: Process, receiver: Process, message: Message) -> None:
-        if receiver.is_dead or not self.passes(sender.id, receiver.id):
+    def _in_order(self, from_id: NodeId, to_id: NodeId, delay: int) -> int:
+        now = self.world.now
+        arrives = max(now + delay, self._arrives.get((from_id, to_id), 0))
+        self._arrives[from_id, to_id] = arrives
+        return arrives - now
+
+    def _arrive(
+        self, session: Session, sender: Process, receiver: Process, message: Message
+    ) -> None:
+        if receiver.is_dead or receiver.sessions.get(sender.id) is not session:
             return
-        if isinstance(message, _REPLIES):
-            if not receiver.knows(sender):
-                return
-        elif not sender.knows(receiver):
+        if (sender.id, receiver.id) in self.cut:
             return
         data = messages.encode(message)
         self.world.trace.update(data)
         if self.uses_codec:
             message = messages.decode(data)
-        receiver.hear(sender, message)
+        receiver.call(receiver.node.step, message)
+
+    # --- node messages ---------------------------------------------------------------------------
+
+    def send_node(self, sender: Process, peer: NodeId, message: NodeMessage) -> None:
+        """Put a node message into the stream to a peer."""
+        session = sender.sessions.get(peer)
+        if session is None:
+            return
+        data = node_messages.encode(message)
+        self.world.trace.update(data)
+        if self.uses_codec:
+            message = node_messages.decode(data)
+        stream = session.streams[sender.id]
+        delay = self.delay_us()
+        earliest = stream[-1][0] if stream else 0
+        stream.append((max(self.world.now + delay, earliest), message))
+        self.world.after(stream[-1][0] - self.world.now, self._pump, session, sender)
+
+    def _pump(self, session: Session, sender: Process) -> None:
+        """Let what is due in the stream arrive, unless nothing passes."""
+        receiver = session.peer_of(sender)
+        stream = session.streams[sender.id]
+        if receiver.is_dead or receiver.sessions.get(sender.id) is not session:
+            if session.is_over or receiver.is_dead:
+                stream.clear()
+            elif stream:
+                self.world.after(_STALL_TICK, self._pump, session, sender)
+            return
+        if (sender.id, receiver.id) in self.cut:
+            if stream:
+                self.world.after(_STALL_TICK, self._pump, session, sender)
+            return
+        while stream and stream[0][0] <= self.world.now:
+            _, message = stream.popleft()
+            receiver.call(receiver.node.receive, sender.id, message)
 
     # --- partitions ------------------------------------------------------------------------------
 
@@ -104,6 +227,6 @@ class Network:
                 self.cut.pop(direction, None)
 
     def heal(self) -> None:
-        """Everything passes, at once and in order."""
+        """Everything passes, and nothing is lost."""
         self.cut.clear()
         self.loss = self.repeat = 0.0

@@ -128,17 +128,16 @@ class Safety:
         """What is committed is on the disks of a majority of those who vote."""
         hosts = self._simulation.network.hosts
         voters = process.core.configuration.voters
-        have = 0
+        have = []
         for member in voters:
             host = hosts.get(member.id)
-            if host is None or host.uuid != member.uuid or host.has_lost_entries:
-                have += 1  # gone, and had it perhaps
-            elif host.disk.covers(index, term):
-                have += 1
-        if have <= len(voters) // 2:
+            is_gone = host is None or host.uuid != member.uuid or host.has_lost_entries
+            if is_gone or host.disk.covers(index, term):  # who is gone had it perhaps
+                have.append(member.id)
+        if len(have) <= len(voters) // 2:
             raise Violation(
-                f"{process.id} committed index {index} of term {term}, which is durable on {have} "
-                f"of {len(voters)} voters"
+                f"{process.id} committed index {index} of term {term}, which of {len(voters)} voters "
+                f"only {' '.join(have)} have on their disks"
             )
 
     def _check_leader(self, process: Process) -> None:
@@ -183,8 +182,8 @@ class Safety:
             case VoteReply(granted=True):
                 self._check_vote(process, message)
             case AppendReply(accepted=True) | HeartbeatReply():
-                if message.match_index > disk.last_index:
-                    raise Violation(f"{message} left, and its log ends at {disk.last_index}")
+                if message.match_index > disk.durable_index:
+                    raise Violation(f"{message} left, and its disk has {disk.durable_index}")
 
     def _check_vote(self, process: Process, message: VoteReply) -> None:
         durable = process.host.disk.hard_state
@@ -198,7 +197,6 @@ class Safety:
 
     def watch(self, process: Process, table: LockTable, meta: SnapshotMeta) -> None:
         """Look at everything that this table applies from now on; it is as of `meta`."""
-        process.position = bisect_right(self._lasts, meta.index)
         if meta.index and self._states.get(meta.index, b"") not in (b"", self._image(table)):
             raise Violation(f"{process.id}: the snapshot at {meta.index} is not the state there")
         known = self._versions_at(meta.index)
@@ -211,6 +209,10 @@ class Safety:
             return outcomes
 
         table.apply = apply  # type: ignore[method-assign]
+
+    def installed(self, process: Process, meta: SnapshotMeta) -> None:
+        """The table of this process is now the one at `meta`."""
+        process.position = bisect_right(self._lasts, meta.index)
 
     def _versions_at(self, index: int) -> int:
         return self._stamps.get(index, 0)

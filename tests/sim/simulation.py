@@ -108,15 +108,11 @@ class Simulation:
             del self.network.hosts[host.id]
 
     def process_ended(self, process: Process, power: bool) -> None:
-        """The others see their connections break, unless nobody was left to close them."""
-        if power:
-            return
-        delay = self.network.delay_us()
-        for connection in process.connections:
-            self.world.after(delay, connection.break_off)
-        for other in self.processes():
-            if other is not process and self.network.passes(process.id, other.id):
-                self.world.after(delay, other.call, other.core.report_unreachable, process.id)
+        """Its connections break, if its machine still runs to close them."""
+        self.network.process_ended(process, is_seen=not power)
+        if not power:
+            for connection in process.connections:
+                self.world.after(self.network.delay_us(), connection.break_off)
 
     def sync_us(self, host: Host) -> int:
         """How long a sync takes."""

@@ -52,8 +52,8 @@ class Transfers:
             self._fail(sender, receiver, file)
             return
         network = self._simulation.network
-        both = network.passes(sender.id, receiver.id) and network.passes(receiver.id, sender.id)
-        if not both or not sender.knows(receiver) or receiver.is_stopped or sender.is_stopped:
+        both = network.pass_both(sender.id, receiver.id)
+        if not both or receiver.is_stopped or sender.is_stopped:
             world.after(_RETRY, self._chunk, sender, receiver, file, position, taken, deadline)
             return
         if position < len(file.chunks):
