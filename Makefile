@@ -3,13 +3,14 @@
 # make check   formatting, lint, types, layers, and whether the reference page is up to date
 # make format  puts the code into shape
 # make fuzz    the property tests, with many more examples
+# make sim     200 seeds of the simulator: whole clusters in virtual time, with faults
 # make bench   this server beside Redis with appendfsync always
 # make scale   memory, stalls, restart and idle connections at scale
 #
 # ARGS="..." is passed on, as in: make test ARGS="tests/resp -k inline"
 # Each makes .venv when it is missing and updates it when pyproject.toml has changed.
 
-.PHONY: run test check format fuzz bench scale
+.PHONY: run test check format fuzz sim bench scale
 .DEFAULT_GOAL := run
 
 BIN := .venv/bin
@@ -45,6 +46,9 @@ format: $(DEV_READY)
 
 fuzz: $(DEV_READY)
 	$(BIN)/python -m pytest -n auto -m hypothesis --hypothesis-profile thorough --timeout 3600 $(ARGS)
+
+sim: $(DEV_READY)
+	$(BIN)/python -m tests.sim --seeds 200 $(ARGS)
 
 bench: $(RUN_READY)
 	@scripts/fetch-redis

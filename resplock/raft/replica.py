@@ -220,6 +220,9 @@ class Replica:
         if term > self.term:
             self.term = term
             self.vote = NOBODY
+            # Nor say any more what was decided in an earlier term: before the next batch is durable,
+            # this term's leader may have taken entries back that an answer acknowledges.
+            self.to_send_after_persist.clear()
         if leader_id is not None or self.role is not self.passive_role:
             self.restart_election_timer()
         if leader_id is not None:

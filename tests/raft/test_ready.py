@@ -162,6 +162,19 @@ def test_committed_entries_are_handed_out_in_bounded_portions() -> None:
     assert cluster.core("n1").applied_index == 12
 
 
+def test_what_a_later_term_takes_back_is_not_acknowledged() -> None:
+    """Pitfall 2: a loop that stalled takes the messages of two leaders before it writes anything."""
+    cluster = Cluster(3)
+    cluster.elect("n1")
+    cluster.tick()
+    core = cluster.core("n2")
+    core.step(AppendRequest(1, N1, N2, 1, 1, 1, 0, (run(1, 2), run(1, 3))))
+    core.step(AppendRequest(2, N3, N2, 1, 1, 1, 0, (run(2, 2),)))
+    ready = core.ready()
+    assert ready.entries == (run(2, 2),)
+    assert ready.send_after_persist == (AppendReply(2, N2, N3, True, 2),)
+
+
 def test_an_idle_core_has_nothing_to_do() -> None:
     cluster = Cluster(3)
     cluster.elect("n1")
