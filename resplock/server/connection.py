@@ -33,7 +33,7 @@ from resplock.limits import (
 )
 from resplock.node import Result
 from resplock.operations import Operation, Query
-from resplock.resp.alike import bind_alike, take_alike
+from resplock.resp.alike import LIKENESS_KEY_BYTES, Likeness, learn
 from resplock.resp.commands import COMMANDS, Call, Command, Flag, Meets, find
 from resplock.resp.parser import Parser
 from resplock.resp.replies import (
@@ -65,6 +65,11 @@ _ENCODERS = {protocol: ENCODERS[protocol] | {CommandError: encode_error} for pro
 
 _READS_OUTSTANDING_MAX = 16
 """Each answer may have some 15 KB."""
+
+_LEARN_EVERY = 17
+"""Which of the lone operations that are like no other shows what later ones may be like: every one
+would cost clients that never repeat themselves too much. (Odd, so that of two kinds by turns, such as
+ACQUIRE and RELEASE, both are met.)"""
 
 _LARGE_READ_BYTES = 32 * 1024
 """What comes in smaller pieces is counted by the sweep of `Clients` alone."""
@@ -122,6 +127,7 @@ class Connection(asyncio.Protocol):
         self._alone = (self, 1)  # how the engine counts a lone operation of this client
         self._encoders = _ENCODERS[2]
         self._pipeline_encoders = PIPELINE_ENCODERS[2]
+        self._likes: dict[bytes, Likeness] = {}
         self._muted = False
         self._skip = Skip.NO
         self._backlog: deque[list[bytes]] = deque()
@@ -151,23 +157,14 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         # A lone operation, the usual case without pipelining, or a pipeline of like ones: what `_take`
-        # and `_run` do, without what only a mixed pipeline needs. It takes a quarter off each command.
+        # and `_run` do, without what only a mixed pipeline needs. It takes half off such a command.
         if not (self._outstanding or self._more) and self._skip is _NOT_SKIPPING and self._writable:
+            like = self._likes.get(data[:LIKENESS_KEY_BYTES])
+            if like is not None and self._propose_alike(like, data):
+                return
             argv = self.parser.lone(data)
-            if argv is None:
-                if self.parser.idle and self._propose_alike(data):
-                    return
-            elif (bind := PROPOSALS.get(argv[0])) is not None:
-                self.commands_run += 1
-                self._last = argv[0]
-                try:
-                    self._engine.submit_one(self._alone, bind(argv, self.db))
-                except CommandError as error:
-                    self.reply(Failure(error.code, error.text))
-                    self._send()
-                    return
-                self._outstanding = 1
-                self._outstanding_meets = _PROPOSE
+            if argv is not None and (bind := PROPOSALS.get(argv[0])) is not None:
+                self._propose_one(bind, argv)
                 return
         self.parser.feed(data)
         self._take()
@@ -201,19 +198,38 @@ class Connection(asyncio.Protocol):
 
     # --- commands in -----------------------------------------------------------------------------
 
-    def _propose_alike(self, data: bytes) -> bool:
-        """Propose a whole pipeline, if it is one of like operations without an error."""
-        if self._yielding or (alike := take_alike(data)) is None:
+    def _propose_alike(self, like: Likeness, data: bytes) -> bool:
+        """Propose what was read, if it is one command or more of this likeness and nothing waits."""
+        if self._yielding or not self.parser.idle or (taken := like.take(data, self.db)) is None:
             return False
-        argv, keys = alike
-        try:
-            operations = bind_alike(PROPOSALS[argv[0]], argv, keys, self.db)
-        except (KeyError, CommandError):
-            return False
-        self._last = argv[0]
-        self._submit(operations)
-        self._count(len(operations))
+        self._last = like.name
+        if isinstance(taken, list):
+            self._submit(taken)
+            self._count(len(taken))
+        else:
+            self.commands_run += 1
+            self._engine.submit_one(self._alone, taken)
+            self._outstanding = 1
+            self._outstanding_meets = _PROPOSE
         return True
+
+    def _propose_one(
+        self, bind: Callable[[list[bytes], int], Operation], argv: list[bytes]
+    ) -> None:
+        """Propose all that was read: one command, while nothing waits."""
+        self.commands_run += 1
+        self._last = argv[0]
+        try:
+            operation = bind(argv, self.db)
+        except CommandError as error:
+            self.reply(Failure(error.code, error.text))
+            self._send()
+            return
+        if self.commands_run % _LEARN_EVERY == 0:
+            learn(self._likes, argv, operation)
+        self._engine.submit_one(self._alone, operation)
+        self._outstanding = 1
+        self._outstanding_meets = _PROPOSE
 
     def _take(self) -> None:
         """Run what is parsed, as far as the pipeline's depth allows."""
@@ -283,7 +299,10 @@ class Connection(asyncio.Protocol):
             operations = [PROPOSALS[argv[0]](argv, db) for argv in commands]
         except (KeyError, CommandError):
             return False
-        self._last = commands[-1][0]
+        last = commands[-1]
+        if len(commands) > 1 and last[0] == commands[-2][0] and last[2:] == commands[-2][2:]:
+            learn(self._likes, last, operations[-1])
+        self._last = last[0]
         self._submit(operations)
         self._count(len(commands))
         return True

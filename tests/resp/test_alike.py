@@ -1,4 +1,4 @@
-"""Pipelines of like commands: the shortcut gives what the parser and the binders give, or nothing."""
+"""Commands like earlier ones: the shortcut gives what the parser and the binders give, or nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resplock import limits
-from resplock.errors import CommandError
-from resplock.resp.alike import ALIKE_BYTES_MAX, bind_alike, take_alike
+from resplock.operations import Acquire, Operation
+from resplock.resp.alike import (
+    ALIKE_BYTES_MAX,
+    COMMON_BYTES_MAX,
+    LIKENESS_KEY_BYTES,
+    LIKENESSES_MAX,
+    Likeness,
+    learn,
+)
 from resplock.resp.arguments import Key
 from resplock.resp.commands import COMMANDS
 from resplock.server.connection import PROPOSALS
@@ -29,6 +36,16 @@ def alike(command: list[bytes], *keys: bytes) -> Commands:
 
 def encode(commands: Commands) -> bytes:
     return b"".join(array(*command) for command in commands)
+
+
+def take(command: list[bytes], data: bytes, db: int = 0) -> Operation | list[Operation] | None:
+    """What is taken of the data by one who knows this command."""
+    return Likeness(command, PROPOSALS[command[0]](command, 0)).take(data, db)
+
+
+def bound(commands: Commands, db: int = 0) -> list[Operation]:
+    """What the binders make of the commands."""
+    return [PROPOSALS[command[0]](command, db) for command in commands]
 
 
 # --- what is taken -------------------------------------------------------------------------------
@@ -58,37 +75,42 @@ def encode(commands: Commands) -> bytes:
 )
 def test_takes_like_commands(command: list[bytes], keys: list[bytes]) -> None:
     commands = alike(command, *keys)
-    assert take_alike(encode(commands)) == (commands[0], keys)
+    assert take(command, encode(commands)) == bound(commands)
+    assert take(command, encode(commands), 15) == bound(commands, 15)
+    for one in commands:
+        assert [take(command, encode([one]))] == bound([one])
 
 
 @pytest.mark.parametrize(
     "commands",
     [
         [],
-        [ACQUIRE],
+        [RELEASE],
+        [[b"lock.acquire", *ACQUIRE[1:]]],
+        [ACQUIRE[:3]],
         [ACQUIRE, RELEASE],
         [ACQUIRE, ACQUIRE, RELEASE],
         [RELEASE, ACQUIRE, RELEASE],
-        [[b"LOCK.BREAK"], [b"LOCK.BREAK"]],
-        [[*RELEASE[:2], b"me"], [*RELEASE[:2], b"you"]],
-        [[*ACQUIRE[:4], b"1"], [*ACQUIRE[:4], b"2"], [*ACQUIRE[:4], b"1"]],
+        [[*ACQUIRE[:2], b"you", *ACQUIRE[3:]]],
+        [ACQUIRE, [*ACQUIRE[:2], b"you", *ACQUIRE[3:]], ACQUIRE],
+        [ACQUIRE, [*ACQUIRE[:4], b"30001"], ACQUIRE],
+        alike(ACQUIRE, b""),
+        alike(ACQUIRE, b"x" * (limits.KEY_BYTES_MAX + 1)),
         alike(ACQUIRE, b"a", b"", b"b"),
         alike(ACQUIRE, b"", b""),
         alike(ACQUIRE, b"a", b"x" * (limits.KEY_BYTES_MAX + 1)),
-        [[b"PING", b"x", *[b""] * 8]] * 2,
         alike(ACQUIRE, *[b"x" * limits.KEY_BYTES_MAX] * 17),
     ],
     ids=lambda commands: f"{len(commands)} commands",
 )
 def test_leaves_the_rest_to_the_parser(commands: Commands) -> None:
-    assert take_alike(encode(commands)) is None
+    assert take(ACQUIRE, encode(commands)) is None
 
 
 def test_takes_as_much_as_it_may() -> None:
-    like = array(*RELEASE)
-    most = ALIKE_BYTES_MAX // len(like)
-    assert take_alike(like * most) == (RELEASE, [RELEASE[1]] * most)
-    assert take_alike(like * (most + 1)) is None
+    most = ALIKE_BYTES_MAX // len(array(*RELEASE))
+    assert take(RELEASE, array(*RELEASE) * most) == bound([RELEASE] * most)
+    assert take(RELEASE, array(*RELEASE) * (most + 1)) is None
 
 
 @pytest.mark.parametrize(
@@ -116,7 +138,17 @@ def test_takes_no_other_spelling(old: bytes, new: bytes, where: str) -> None:
     commands = [array(*RELEASE)] * 4
     for at in {"first": [0], "second": [1], "last": [3], "all": [0, 1, 2, 3]}[where]:
         commands[at] = commands[at].replace(old, new)
-    assert take_alike(b"".join(commands)) is None
+    assert take(RELEASE, b"".join(commands)) is None
+    assert take(RELEASE, array(*RELEASE).replace(old, new)) is None
+
+
+@pytest.mark.parametrize("command", [ACQUIRE, RELEASE, BREAK])
+def test_takes_no_part_of_a_command(command: list[bytes]) -> None:
+    data = array(*command)
+    for size in range(1, len(data)):
+        assert take(command, data[:size]) is None
+        assert take(command, data + data[:size]) is None
+        assert take(command, data[size:]) is None
 
 
 def test_what_all_have_in_common_may_also_be_in_a_key() -> None:
@@ -124,7 +156,7 @@ def test_what_all_have_in_common_may_also_be_in_a_key() -> None:
     head, _, tail = array(*RELEASE).partition(b"8\r\norders/1")
     for key in (b"a" + tail + head + b"b", b"1\r\na" + tail + head + b"1\r\nb"):
         commands = alike(RELEASE, b"c", key, b"c")
-        assert take_alike(encode(commands)) is None
+        assert take(RELEASE, encode(commands)) is None
         assert parse([encode(commands)]) == (commands, None)
 
 
@@ -136,31 +168,34 @@ KEYS = st.one_of(
         [b"a", b"\r\n", b"1\r\na", b"me\r\n", b"x" * 99, b"x" * 1024, b"x" * 1025, b""]
     ),
 )
-WORDS = st.sampled_from(
-    [b"me", b"you", b"TTL", b"1", b"30000", b"VERSION", b"REQUEST", b"x", b"", b"\r\n", b"META"]
+KNOWN = st.sampled_from(
+    [
+        ACQUIRE,
+        ACQUIRE[:3],
+        RELEASE,
+        [*RELEASE, b"VERSION", b"7"],
+        BREAK,
+        [b"lock.renew", b"a", b"me"],
+        [*ACQUIRE[:3], b"REQUEST", b"\r\n", b"META", b"1", b"k", b"$1\r\na\r\n"],
+    ]
 )
-COMMAND = st.one_of(
-    st.sampled_from([ACQUIRE, RELEASE, BREAK, [b"LOCK.RENEW", b"a", b"me"], [b"ECHO", b"a"]]),
-    st.tuples(st.sampled_from(sorted(PROPOSALS)), st.just(b"a"), WORDS, WORDS, WORDS).map(list),
-    st.lists(st.one_of(st.sampled_from(sorted(PROPOSALS)), WORDS), min_size=1, max_size=11),
-)
+STRANGERS = st.one_of(KNOWN, st.sampled_from([[b"PING"], [b"ECHO", b"a"], [b"LOCK.BREAK"], [b""]]))
 
 
 @st.composite
-def pipelines(draw: st.DrawFn) -> Commands:
+def pipelines(draw: st.DrawFn, known: list[bytes]) -> Commands:
     """Like commands, among which there may be strangers."""
-    command = draw(COMMAND)
-    commands = alike(command, *draw(st.lists(KEYS, max_size=9)))
-    for stranger in draw(st.lists(COMMAND, max_size=1)):
+    commands = alike(known, *draw(st.lists(KEYS, min_size=1, max_size=9)))
+    for stranger in draw(st.lists(STRANGERS, max_size=1)):
         commands.insert(draw(st.integers(0, len(commands))), stranger)
     return commands
 
 
 @st.composite
-def mutated(draw: st.DrawFn) -> bytes:
+def streams(draw: st.DrawFn, known: list[bytes]) -> bytes:
     """A pipeline with a few bytes replaced, inserted, removed, or moved from elsewhere in it."""
-    data = encode(draw(pipelines()))
-    for _ in range(draw(st.integers(1, 3))):
+    data = encode(draw(pipelines(known)))
+    for _ in range(draw(st.integers(0, 2))):
         begin, other = draw(st.integers(0, len(data))), draw(st.integers(0, len(data)))
         size = draw(st.sampled_from([0, 1, 2, 4, 16, 64]))
         patch = draw(
@@ -171,46 +206,70 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 @budget
-@given(st.one_of(pipelines().map(encode), mutated()))
-def test_what_is_taken_is_what_the_exact_scanner_reads(data: bytes) -> None:
-    found = take_alike(data)
-    if found is not None:
-        arguments, keys = found
+@given(st.data(), KNOWN, st.integers(0, 15))
+def test_what_is_taken_is_what_the_parser_and_the_binders_give(
+    data: st.DataObject, known: list[bytes], db: int
+) -> None:
+    stream = data.draw(streams(known))
+    taken = take(known, stream, db)
+    if taken is not None:
         exact = Exact()
-        assert parse([data], exact) == (alike(arguments, *keys), None)
-        assert not exact.partial
+        commands, error = parse([stream], exact)
+        assert (error, exact.partial) == (None, False)
+        assert (taken if isinstance(taken, list) else [taken]) == bound(commands, db)
+        assert isinstance(taken, list) == (len(commands) > 1)
 
 
 @budget
 @given(
-    st.sampled_from([ACQUIRE, RELEASE, BREAK]),
+    KNOWN,
     st.lists(KEYS.filter(lambda key: 1 <= len(key) <= 1024 and b"\r\n" not in key), min_size=2),
 )
-def test_like_commands_are_found(command: list[bytes], keys: list[bytes]) -> None:
-    data = encode(alike(command, *keys))
-    expected = ([command[0], keys[0], *command[2:]], keys)
-    assert take_alike(data) == (expected if len(data) <= ALIKE_BYTES_MAX else None)
+def test_like_commands_are_found(known: list[bytes], keys: list[bytes]) -> None:
+    commands = alike(known, *keys)
+    stream = encode(commands)
+    assert take(known, stream) == (bound(commands) if len(stream) <= ALIKE_BYTES_MAX else None)
 
 
-@budget
-@given(pipelines(), st.integers(0, 15))
-def test_what_is_bound_is_what_the_binders_give(commands: Commands, db: int) -> None:
-    found = take_alike(encode(commands))
-    if found is None or (bind := PROPOSALS.get(found[0][0])) is None:
-        return
-    try:
-        expected = [bind(command, db) for command in commands]
-    except CommandError:
-        expected = []
-    if expected:
-        assert bind_alike(bind, *found, db) == expected
-    else:
-        with pytest.raises(CommandError):
-            bind_alike(bind, *found, db)
+# --- what is learned -----------------------------------------------------------------------------
+
+
+def test_is_known_by_its_first_bytes() -> None:
+    likes: dict[bytes, Likeness] = {}
+    for command in (ACQUIRE, RELEASE, BREAK):
+        learn(likes, command, *bound([command]))
+        assert likes[array(*command)[:LIKENESS_KEY_BYTES]].name == command[0]
+    assert len(likes) == 3
+
+
+def test_the_latest_is_known() -> None:
+    likes: dict[bytes, Likeness] = {}
+    other = [*ACQUIRE[:2], b"you", *ACQUIRE[3:]]
+    for command in (ACQUIRE, other):
+        learn(likes, command, *bound([command]))
+    (known,) = likes.values()
+    assert known.take(array(*ACQUIRE), 0) is None
+    taken = known.take(array(*other), 0)
+    assert isinstance(taken, Acquire)
+    assert taken.owner == b"you"
+
+
+def test_what_is_kept_is_bounded() -> None:
+    likes: dict[bytes, Likeness] = {}
+    for size in range(1, 5 * LIKENESSES_MAX):
+        known = [b"x" * size, b"k" * 1000, b"me"]
+        learn(likes, known, *bound([RELEASE]))
+        assert 1 <= len(likes) <= LIKENESSES_MAX
+    likes.clear()
+    spare = COMMON_BYTES_MAX - len(RELEASE[0])
+    learn(likes, [*RELEASE[:2], b"x" * (spare + 1)], *bound([RELEASE]))
+    assert not likes
+    learn(likes, [*RELEASE[:2], b"x" * spare], *bound([RELEASE]))
+    assert likes
 
 
 def test_what_is_proposed_begins_with_a_key() -> None:
-    """As `bind_alike` takes for granted."""
+    """As `Likeness` takes for granted."""
     for spelling in PROPOSALS:
         command = COMMANDS[spelling.upper()]
         first = command.arguments[0]

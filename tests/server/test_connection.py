@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from unittest import mock
 
 import hiredis
 import pytest
@@ -10,6 +11,8 @@ from structlog.testing import capture_logs
 
 from resplock import limits
 from resplock.operations import Busy, Done, InDoubt, NoLeader
+from resplock.resp.alike import Likeness
+from resplock.server import connection
 from resplock.server.snapshotting import SnapshotTaken
 from tests.server.fakes import FakeClient, FakeServer, array
 
@@ -202,6 +205,75 @@ def test_a_snapshot_that_outlives_its_client_runs_nothing_more_of_it(
     server.settle()
     assert server.engine.table.totals.acquisitions == 0
     assert len(server.clients) == 0
+
+
+# --- commands like earlier ones -------------------------------------------------------------------
+
+
+@pytest.fixture
+def learned(server: FakeServer, client: FakeClient) -> Iterator[mock.Mock]:
+    """The client has sent this ACQUIRE often enough; counts what is taken as one like it."""
+    for _ in range(connection._LEARN_EVERY):
+        client.send(ACQUIRE)
+        server.settle()
+    client.take()
+    with mock.patch.object(Likeness, "take", autospec=True, side_effect=Likeness.take) as take:
+        yield take
+
+
+def names(server: FakeServer) -> list[bytes]:
+    return [name for name, _ in server.engine.table.locks]
+
+
+def test_a_command_like_an_earlier_one_takes_its_own_lock(
+    server: FakeServer, client: FakeClient, learned: mock.Mock
+) -> None:
+    client.call(b"LOCK.ACQUIRE", b"b", b"me")
+    server.settle()
+    client.send(array(b"LOCK.ACQUIRE", b"c", b"me") + array(b"LOCK.ACQUIRE", b"dd", b"me"))
+    server.settle()
+    assert learned.call_count == 2
+    assert sorted(names(server)) == [b"\0a", b"\0b", b"\0c", b"\0dd"]
+    assert [reply[1] for reply in client.take()] == [b"granted"] * 3
+
+
+def test_a_like_command_is_for_the_database_that_is_selected_now(
+    server: FakeServer, client: FakeClient, learned: mock.Mock
+) -> None:
+    client.call(b"SELECT", b"3")
+    client.send(ACQUIRE)
+    server.settle()
+    client.send(array(b"LOCK.ACQUIRE", b"b", b"me") + array(b"LOCK.ACQUIRE", b"c", b"me"))
+    server.settle()
+    assert learned.call_count == 2
+    assert sorted(names(server)) == [b"\0a", b"\3a", b"\3b", b"\3c"]
+
+
+def test_of_another_owner_nothing_is_taken_as_like(
+    server: FakeServer, client: FakeClient, learned: mock.Mock
+) -> None:
+    client.call(b"LOCK.ACQUIRE", b"a", b"it")
+    server.settle()
+    assert learned.call_count == 1
+    assert client.take()[0][:4] == [b"status", b"held", b"owner", b"me"]
+
+
+def test_behind_half_a_command_nothing_is_taken_as_like(
+    server: FakeServer, client: FakeClient, learned: mock.Mock
+) -> None:
+    client.send(array(b"ECHO", ACQUIRE)[: -len(ACQUIRE) - 2], ACQUIRE, b"\r\n")
+    assert client.take() == [ACQUIRE]
+    assert learned.call_count == 0
+
+
+def test_a_pipeline_teaches_at_once(server: FakeServer, client: FakeClient) -> None:
+    pipeline = b"".join(array(b"LOCK.ACQUIRE", key, b"me") for key in (b"a", b"b"))
+    with mock.patch.object(Likeness, "take", autospec=True, side_effect=Likeness.take) as take:
+        for calls in (0, 1):
+            client.send(pipeline)
+            server.settle()
+            assert take.call_count == calls
+    assert client.take() == [granted(1), granted(2), granted(1), granted(2)]
 
 
 # --- how it ends ---------------------------------------------------------------------------------

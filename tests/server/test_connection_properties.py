@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import accumulate
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from resplock.server import connection
 from tests.replies import parse_replies
 from tests.server.fakes import FakeClient, FakeServer, array
 
@@ -18,6 +20,12 @@ from tests.server.fakes import FakeClient, FakeServer, array
 def log() -> Iterator[None]:
     with capture_logs():
         yield
+
+
+@pytest.fixture(autouse=True, params=[1, 17])
+def _learning(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Connections learn from every lone operation, or from some as they do."""
+    monkeypatch.setattr(connection, "_LEARN_EVERY", request.param)
 
 
 budget = settings(max_examples=max(400, settings().max_examples))
@@ -72,18 +80,39 @@ wrong = st.one_of(
     st.just(b"\r\n"),
     st.just(b"LOCK.ACQUIRE a 'me'\r\n"),
 )
-alike = st.tuples(
-    st.sampled_from(
-        [("LOCK.ACQUIRE", "me"), ("LOCK.RELEASE", "me"), ("LOCK.ACQUIRE", "me", "TTL", "x")]
-    ),
-    st.lists(st.sampled_from([b"a", b"b", b"c", b"x" * 1025]), min_size=2, max_size=8),
-).map(
-    lambda like: b"".join(
-        array(like[0][0].encode(), key, *map(str.encode, like[0][1:])) for key in like[1]
-    )
+ALIKE = st.sampled_from(
+    [
+        ("LOCK.ACQUIRE", "me"),
+        ("LOCK.ACQUIRE", "me", "TTL", "500"),
+        ("LOCK.RELEASE", "me"),
+        ("LOCK.ACQUIRE", "me", "TTL", "x"),
+        ("ECHO",),
+    ]
 )
+
+
+@st.composite
+def pipelines(draw: st.DrawFn) -> bytes:
+    """Like commands, for key after key."""
+    name, *rest = (word.encode() for word in draw(ALIKE))
+    keys = draw(st.lists(st.sampled_from([b"a", b"b", b"c", b"x" * 1025]), min_size=1, max_size=8))
+    return b"".join(array(name, key, *rest) for key in keys)
+
+
 commands = st.lists(
-    st.one_of(operations, operations, operations, reads, reads, locals_, locals_, muting, wrong),
+    st.one_of(
+        operations,
+        operations,
+        operations,
+        pipelines(),
+        pipelines(),
+        reads,
+        reads,
+        locals_,
+        locals_,
+        muting,
+        wrong,
+    ),
     min_size=1,
     max_size=25,
 )
@@ -133,15 +162,16 @@ schedules = st.lists(st.lists(st.integers(0, 8), max_size=4), max_size=20)
 
 
 def one_at_a_time(requests: list[bytes], ending: bytes | None) -> FakeClient:
-    """The replies to commands that were each sent once the one before was answered."""
+    """The replies to what was each sent once all before was answered, and nothing learned from it."""
     server = FakeServer()
     client = server.connect()
-    for request in [*requests, ending]:
-        if client.open and request is not None:
-            client.send(request)
-        elif client.open:
-            client.shut()
-        server.settle()
+    with mock.patch.object(connection, "learn"):
+        for request in [*requests, ending]:
+            if client.open and request is not None:
+                client.send(request)
+            elif client.open:
+                client.shut()
+            server.settle()
     return client
 
 
