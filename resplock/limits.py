@@ -156,6 +156,17 @@ PEER_FAREWELL_MS = 2_000
 PEER_COMPLAINTS_MAX = 256
 """Kinds of trouble with peers, times peers, that are counted apart in the log."""
 
+SNAPSHOT_CHUNK_BYTES_MAX = 256 * 1024
+"""Bytes of a snapshot file in one message between nodes."""
+SNAPSHOT_WINDOW_BYTES = 8 * SNAPSHOT_CHUNK_BYTES_MAX
+"""Bytes of a snapshot file under way: sent, and not acknowledged as written."""
+SNAPSHOT_SILENT_MS_MAX = 10_000
+"""A transfer of a snapshot in which nothing is acknowledged for so long is begun anew."""
+SNAPSHOT_FINISH_MS_MAX = 300_000
+"""How long a receiver may take to check a whole snapshot and to load it."""
+SNAPSHOT_ATTEMPTS_MAX = 4
+"""So many attempts in a row without any progress end a transfer."""
+
 # --- the process ---------------------------------------------------------------------------------
 
 STALL_FATAL_MS = 20_000

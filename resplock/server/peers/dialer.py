@@ -18,6 +18,7 @@ from resplock.server.peers.addresses import split_address
 from resplock.server.peers.greeting import Hello, Kind, Refused, Unreachable
 from resplock.server.peers.links import Link, Session
 from resplock.server.peers.stream import Stream, dial
+from resplock.server.peers.tasks import report
 
 if TYPE_CHECKING:
     from resplock.server.peers.peers import Peers
@@ -32,7 +33,7 @@ class Dialer:
         self._wake = asyncio.Event()
         self._unreached_since_ms = now_ms()
         self._task = asyncio.get_running_loop().create_task(self._run())
-        self._task.add_done_callback(_report)
+        self._task.add_done_callback(report)
 
     def stop(self) -> None:
         """Dial no more. A session that is there stays."""
@@ -68,16 +69,11 @@ class Dialer:
 
     async def _connect(self) -> Session:
         """One attempt. Raises Unreachable."""
-        try:
-            host, port = split_address(self.member.peer_address)
-        except ConfigError as error:
-            raise Unreachable(str(error)) from error
         number = self._peers.next_session()
-        hellos = [
-            greeting.hello(self._peers.identity, kind, self.member.id, number)
+        dialing = [
+            asyncio.ensure_future(dial_member(self._peers, self.member, kind, number))
             for kind in (Kind.RAFT, Kind.COMMANDS)
         ]
-        dialing = [asyncio.ensure_future(dial(host, port, mine)) for mine in hellos]
         try:
             found = await asyncio.gather(*dialing)
             return self._attach(self._peers.link(self.member.id), number, found)
@@ -91,15 +87,9 @@ class Dialer:
 
     def _attach(self, link: Link, number: int, found: list[tuple[Stream, Hello]]) -> Session:
         (raft, theirs), (commands, also_theirs) = found
-        for stream, answer in found:
-            refusal = self._peers.judge(answer)
-            if refusal is not None:
-                stream.refuse(refusal)
-                raise Unreachable(refusal.text)
-            if stream.broken:
-                raise Unreachable(stream.broken)
-        if theirs.server.id != self.member.id or also_theirs.incarnation != theirs.incarnation:
-            raise Unreachable(f"{theirs.server.id} answered instead of {self.member.id}")
+        broken = raft.broken or commands.broken
+        if broken or also_theirs.incarnation != theirs.incarnation:
+            raise Unreachable(broken or "it was restarted")
         if link.dialed is not None:
             link.dialed.end("dialed anew")
         session = Session(link, theirs, number, dialed=True)
@@ -127,10 +117,25 @@ class Dialer:
         )
 
 
-def _report(task: asyncio.Task[None]) -> None:
-    """Have the event loop say what should not have happened."""
-    if not task.cancelled():
-        task.result()
+async def dial_member(
+    peers: Peers, member: Member, kind: Kind, session: int = 0
+) -> tuple[Stream, Hello]:
+    """Connect to a member, greet, and judge its answer; see `dial`. Raises Unreachable."""
+    try:
+        host, port = split_address(member.peer_address)
+    except ConfigError as error:
+        raise Unreachable(str(error)) from error
+    stream, answer = await dial(
+        host, port, greeting.hello(peers.identity, kind, member.id, session)
+    )
+    refusal = peers.judge(answer)
+    if refusal is not None:
+        stream.refuse(refusal)
+        raise Unreachable(refusal.text)
+    if answer.server.id != member.id:
+        stream.abort("it is somebody else")
+        raise Unreachable(f"{answer.server.id} answered instead of {member.id}")
+    return stream, answer
 
 
 def backoff_ms(failures: int, uniform: Callable[[float, float], float]) -> float:

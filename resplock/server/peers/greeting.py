@@ -190,30 +190,26 @@ def judge(mine: Identity, theirs: Hello, removed: frozenset[str]) -> Refusal | N
         return None
     if mine.cluster_id and theirs.cluster_id != mine.cluster_id:
         which = f"cluster {theirs.cluster_id}" if theirs.cluster_id else "no cluster yet"
-        return _refusal(
+        return Refusal(
             RefusalCode.CLUSTER,
             f"{me.id} belongs to cluster {mine.cluster_id}, and {other.id} to {which}",
         )
     if theirs.meant_for not in ("", me.id):
-        return _refusal(RefusalCode.NOT_ME, f"{theirs.meant_for} was called, and this is {me.id}")
+        return Refusal(RefusalCode.NOT_ME, f"{theirs.meant_for} was called, and this is {me.id}")
     if other.id == me.id:
-        return _refusal(
+        return Refusal(
             RefusalCode.SAME_ID,
             f"{other.id} at {other.peer_address} calls {me.id} at {me.peer_address}: two servers "
             "must not have one id",
         )
     if tombstone(theirs.member) in removed:
-        return _refusal(
+        return Refusal(
             RefusalCode.REMOVED,
             f"{other.id} (uuid {other.uuid}) was removed from the cluster",
         )
     if not (mine.cluster_id or theirs.cluster_id):
-        return _refusal(RefusalCode.NOT_READY, f"{me.id} belongs to no cluster yet")
+        return Refusal(RefusalCode.NOT_READY, f"{me.id} belongs to no cluster yet")
     return None
-
-
-def _refusal(code: RefusalCode, text: str) -> Refusal:
-    return Refusal(code, text)
 
 
 _decoder: msgspec.msgpack.Decoder[Hello | Refusal] = msgspec.msgpack.Decoder(Hello | Refusal)

@@ -128,6 +128,8 @@ class Peers:
     def set_members(self, members: Iterable[Member], removed: Iterable[str] = ()) -> None:
         """Whom to dial, and the tombstones of whom to send away. This node itself may be there.
 
+        Give the configuration in effect, and the tombstones of the committed one: a server whose
+        removal may yet be undone must be heard.
         The links to members that are gone are closed after PEER_FAREWELL_MS.
         """
         self._removed = frozenset(removed)
