@@ -280,7 +280,7 @@ def test_what_is_sent_is_what_arrives() -> None:
 def test_the_bytes_of_version_1() -> None:
     """Kept: a change here is another version of the protocol between nodes."""
     assert [transfer.encode(message).hex() for message in MESSAGES] == [
-        "940194090205939194a26e31a27531a3613a31a3613a329090ce002c04d2ce%08x" % zlib.crc32(FILE),
+        f"940194090205939194a26e31a27531a3613a31a3613a329090ce002c04d2ce{zlib.crc32(FILE):08x}",
         "94020701c40464617461",
         "920303",
         "9204c3",
