@@ -25,7 +25,8 @@ from resplock.errors import CommandError
 from resplock.resp.commands import Call, Command, Flag
 from resplock.resp.replies import Failure
 from resplock.server.connection import Connection
-from resplock.server.engine import Engine, now_ms
+from resplock.server.clocks import now_ms
+from resplock.server.engine import Engine
 
 if TYPE_CHECKING:
     from resplock.server.local import LocalCommands

@@ -1,5 +1,9 @@
 """The engine: one turn of the event loop becomes one entry, one synced write, one pass of replies.
 
+    sockets of clients and peers -> what they ask and say
+    a turn: gather -> send to the followers, who write while this node does -> write and sync
+            -> acknowledge -> apply what is committed -> answer
+
 I/O layer; everything here runs on the event loop. Connections submit commands as their bytes come
 in; the first one schedules a turn, which runs once all sockets that were readable have been read.
 The synced write is made inline: a hand-off to a thread and back costs more than the overlap gains,
@@ -11,16 +15,23 @@ Meanwhile the next commands gather in the sockets, which is group commit.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 
 import structlog
 
 from resplock.node import Client, Node
+from resplock.node.administration import Request
+from resplock.node.messages import NodeMessage
 from resplock.operations import Operation, Query
+from resplock.raft.entries import Configuration, Member
+from resplock.raft.messages import Message
+from resplock.raft.ready import Ready
+from resplock.server.clocks import now_ms, unix_ms
+from resplock.server.peers import Peers
 from resplock.server.snapshotting import SnapshotJob
 from resplock.server.storage import Log
 from resplock.server.watchdog import Watchdog
+from resplock.types import NodeId
 
 logger = structlog.get_logger()
 
@@ -33,14 +44,21 @@ _LOOK_CLIENTS_MAX = 32
 
 
 class Engine:
-    """Runs a node: its turns, its ticks and its snapshots."""
+    """Runs a node: its turns, its ticks, its snapshots, and its part of the links (PeerEvents)."""
 
     def __init__(
-        self, node: Node, log: Log, watchdog: Watchdog, fatal: Callable[[Exception], None]
+        self,
+        node: Node,
+        log: Log,
+        peers: Peers,
+        watchdog: Watchdog,
+        fatal: Callable[[Exception], None],
     ) -> None:
         """`fatal` ends the process: no write or sync is tried again after it failed."""
         self.node = node
         self.log = log
+        self.peers = peers
+        self._configuration = Configuration()
         self.snapshots = SnapshotJob(node, log, fatal)
         self._watchdog = watchdog
         self._fatal = fatal
@@ -71,11 +89,38 @@ class Engine:
         self.node.ask(client, query)
         self.schedule()
 
+    def administer(self, client: Client, request: Request) -> None:
+        """Have an operator's request carried out; its result is delivered to the client."""
+        self.node.administer(client, request)
+        self.schedule()
+
     def schedule(self) -> None:
         """Have a turn once what is readable was read."""
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
+
+    # --- what the links tell: PeerEvents ---------------------------------------------------------
+
+    def link_up(self, peer_id: NodeId, incarnation: int) -> None:
+        self.node.link_up(peer_id, incarnation)
+        self.schedule()
+
+    def link_down(self, peer_id: NodeId) -> None:
+        self.node.link_down(peer_id)
+        self.schedule()
+
+    def raft_message(self, message: Message) -> None:
+        self.node.step(message)
+        self.schedule()
+
+    def node_message(self, peer_id: NodeId, message: NodeMessage) -> None:
+        self.node.receive(peer_id, message)
+        self.schedule()
+
+    def member_seen(self, member: Member) -> None:
+        self.node.member_seen(member)
+        self.schedule()
 
     # --- running ---------------------------------------------------------------------------------
 
@@ -113,10 +158,7 @@ class Engine:
         try:
             node.gather(now_ms(), unix_ms())
             while node.has_ready():
-                ready = node.ready()
-                if ready.entries or ready.hard_state is not None:
-                    self.log.save(ready.hard_state, ready.entries)
-                node.advance(ready)
+                self._work(node.ready())
         except Exception as error:
             self._fatal(error)
             raise
@@ -127,10 +169,37 @@ class Engine:
                 except Exception:
                     logger.exception("a client could not be answered")
                     client.abort()
+        for peer_id, message in node.take_messages():
+            self.peers.send_node(peer_id, message)
+        self.peers.flush()
+        if node.core.configuration is not self._configuration:
+            self._meet_members()
         if node.snapshot_due and not self.snapshots.running:
             self.snapshots.start()
         if node.busy:
             self.schedule()
+
+    def _work(self, ready: Ready) -> None:
+        """One round, in the order that `Ready` prescribes."""
+        peers = self.peers
+        if ready.send_now:
+            for message in ready.send_now:
+                peers.send(message)
+            peers.flush()
+        if ready.installed is not None:
+            self.log.install(ready.installed)
+        if ready.entries or ready.hard_state is not None:
+            self.log.save(ready.hard_state, ready.entries)
+        if ready.send_after_persist:
+            for message in ready.send_after_persist:
+                peers.send(message)
+            peers.flush()
+        self.node.advance(ready)
+
+    def _meet_members(self) -> None:
+        """The configuration in effect is another: so is whom to dial."""
+        self._configuration = configuration = self.node.core.configuration
+        self.peers.set_members(configuration.voters + configuration.learners, configuration.removed)
 
     def _more_come(self) -> bool:
         """Whether to look at the sockets once more before the write, because clients keep coming.
@@ -147,13 +216,3 @@ class Engine:
             return True
         self._gathered = self._looks = 0
         return False
-
-
-def now_ms() -> int:
-    """This process's monotonic clock."""
-    return time.monotonic_ns() // 1_000_000
-
-
-def unix_ms() -> int:
-    """Wall-clock time, for people: nothing is decided by it."""
-    return time.time_ns() // 1_000_000

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from resplock import __version__
-from resplock.server.engine import unix_ms
+from resplock.server.clocks import unix_ms
 from resplock.server.local.connection import REDIS_VERSION
 from resplock.server.local.context import Context
 
