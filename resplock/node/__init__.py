@@ -19,6 +19,7 @@ its loop:
         node.advance(ready)             applies what is committed
     for client, results in node.take_answers(): ...
     for peer, message in node.take_messages(): ...
+    node.core.take_stand_in_ms()        when to call node.core.stand_now(), if that has changed
 
 Everything is paid per turn rather than per command where it can be: one entry, one encoding, one
 synced write, one pass over the outcomes. The path of a command: `gathering`, then `pipeline` once it

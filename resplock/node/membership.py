@@ -94,8 +94,8 @@ class MembershipKeeper:
             pending.deadline_ms = now_ms + MEMBERSHIP_CHANGE_MS_MAX
         outcome: Done | CommandError | None
         match pending.request:
-            case Transfer():
-                outcome = CommandError("not transferred: not possible yet")
+            case Transfer() as transfer:
+                outcome = self._transfer(pending, transfer)
             case AddServer(member):
                 added = _added(self._core.configuration, member)
                 outcome = Done() if _has(committed, member) else self._change(added)
@@ -110,6 +110,19 @@ class MembershipKeeper:
             self._pending.popleft()
             self._answers.append((pending.client, [outcome]))
             self.is_due = True
+
+    def _transfer(self, pending: _Pending, transfer: Transfer) -> Done | CommandError | None:
+        """Begin to hand over; when it succeeds, this node leads no longer, and another answers."""
+        core = self._core
+        if transfer.id == core.id or (transfer.id is None and transfer.away_from != core.id):
+            return Done()
+        if not pending.started:
+            pending.started = True
+            refusal = core.transfer(transfer.id)
+            return None if refusal is None else CommandError(f"not transferred: {refusal.value}")
+        if core.is_transferring:
+            return None
+        return CommandError("not transferred: the other node did not take over in time")
 
     def _change(self, wanted: Configuration) -> CommandError | None:
         """Propose `wanted` unless it is in effect. An error if it never can be."""

@@ -156,9 +156,9 @@ class Node:
         """A link to a peer works. `incarnation` tells its process from an earlier one."""
         self.link_down(peer)
         self._links[peer] = Link(peer, incarnation, self._outbox)
-        if self._incarnations.get(peer, incarnation) != incarnation:
-            self.core.report_restarted(peer)
+        is_same = self._incarnations.get(peer, incarnation) == incarnation
         self._incarnations[peer] = incarnation
+        self.core.report_link_up(peer, is_same)
 
     def link_down(self, peer: NodeId) -> None:
         """The link broke. The fate of what was sent on it and not answered is unknown."""
@@ -166,7 +166,7 @@ class Node:
         if link is None:
             return
         link.is_up = False
-        self.core.report_unreachable(peer)
+        self.core.report_link_down(peer)
         if self._pipeline and self._pipeline.view[0] == peer:
             self._pipeline.doubt()
         if self._asking_view[0] == peer:
@@ -425,7 +425,7 @@ class Node:
         core, pipeline = self.core, self._pipeline
         if pipeline and pipeline.view != (core.leader_id, core.term):
             return False
-        return not core.is_busy
+        return not (core.is_busy or core.is_transferring)
 
     def _take_back(self) -> None:
         """Propose again, before anything newer, what was certainly not proposed."""

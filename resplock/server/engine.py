@@ -112,7 +112,8 @@ class Engine:
 
     def raft_message(self, message: Message) -> None:
         self.node.step(message)
-        self.schedule()
+        if self.node.has_ready():
+            self.schedule()
 
     def node_message(self, peer_id: NodeId, message: NodeMessage) -> None:
         self.node.receive(peer_id, message)
@@ -172,6 +173,9 @@ class Engine:
         for peer_id, message in node.take_messages():
             self.peers.send_node(peer_id, message)
         self.peers.flush()
+        stand_in_ms = node.core.take_stand_in_ms()
+        if stand_in_ms is not None:
+            self._loop.call_later(stand_in_ms / 1000, self._stand)
         if node.core.configuration is not self._configuration:
             self._meet_members()
         if node.snapshot_due and not self.snapshots.running:
@@ -195,6 +199,10 @@ class Engine:
                 peers.send(message)
             peers.flush()
         self.node.advance(ready)
+
+    def _stand(self) -> None:
+        self.node.core.stand_now()
+        self.schedule()
 
     def _meet_members(self) -> None:
         """The configuration in effect is another: so is whom to dial."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resplock.node.administration import AddServer, RemoveServer
+from resplock.node.administration import AddServer, RemoveServer, Transfer
 from resplock.node.messages import NotProposed
 from resplock.operations import (
     CheckVersion,
@@ -279,6 +279,40 @@ def test_a_wiped_server_takes_its_old_place_as_a_learner_and_is_promoted(trio: T
     trio.pass_time(1_000)
     assert wiped in trio["n1"].node.core.configuration.voters
     assert trio["n3"].commands() == trio["n1"].commands()
+
+
+def test_leadership_is_handed_over_and_nothing_is_in_doubt(trio: Trio) -> None:
+    caller, others = Caller(), [Caller() for _ in range(30)]
+    for each, other in enumerate(others):
+        name = f"n{each % 3 + 1}"
+        trio[name].node.submit(other, [acquire(f"{each}")])
+        if each == 10:
+            trio["n3"].node.administer(caller, Transfer(NodeId("n2")))
+        trio[name].turn()
+        trio.carry()
+    trio.pass_time(200)
+    assert caller.take() == [Done()]
+    assert trio["n2"].node.core.is_leader
+    assert [kinds(other) for other in others] == [["Granted"]] * 30
+
+
+def test_a_transfer_to_whomever_moves_the_leadership_once(trio: Trio) -> None:
+    caller = Caller()
+    trio["n3"].node.administer(caller, Transfer())
+    trio.pass_time(200)
+    assert caller.take() == [Done()]
+    assert not trio["n1"].node.core.is_leader
+    term = trio["n3"].node.core.term
+    trio.pass_time(1_000)
+    assert trio["n3"].node.core.term == term
+
+
+def test_a_transfer_to_nobody_is_refused(trio: Trio) -> None:
+    caller = Caller()
+    trio["n1"].node.administer(caller, Transfer(NodeId("n9")))
+    trio.pass_time(100)
+    [refused] = caller.take()
+    assert "only a voter can lead" in str(refused)
 
 
 def test_released_is_answered_across_nodes(trio: Trio) -> None:
