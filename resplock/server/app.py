@@ -13,22 +13,30 @@ import random
 import secrets
 import signal
 import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import structlog
 import uvloop
+from msgspec.structs import replace
 
 from resplock import __version__, limits
+from resplock.addresses import Address
 from resplock.config import Settings
 from resplock.errors import ConfigError, StorageError
 from resplock.node import Node, NodeSettings
+from resplock.node.messages import decode, encode
 from resplock.raft.config import RaftConfig
+from resplock.raft.configurations import ids
 from resplock.raft.core import RaftCore
-from resplock.raft.entries import Configuration, Member
+from resplock.raft.entries import Configuration, HardState, Member
 from resplock.server import logs, snapshots
 from resplock.server.clients import Clients
 from resplock.server.datadir import DataDirectory
 from resplock.server.engine import Engine
+from resplock.server.forming import ClusterFile, cluster_of, form, read_cluster, write_cluster
 from resplock.server.local import Context, LocalCommands
+from resplock.server.peers import Identity, Peers
 from resplock.server.storage import Log
 from resplock.server.watchdog import Watchdog
 from resplock.state.snapshots import restore
@@ -36,6 +44,7 @@ from resplock.state.table import LockTable
 from resplock.types import Index, NodeId
 
 logger = structlog.get_logger()
+T = TypeVar("T")
 
 EXIT_STORAGE = 1
 _REACHED_WITHOUT_NAME = ("127.0.0.1", "0.0.0.0")
@@ -66,17 +75,38 @@ class Server:
         self._settings = settings
         self._directory = directory
         self._log = log
+        self._identity = Identity(Member(NodeId(settings.node_id), directory.uuid), 0)
         self._stopping: asyncio.Event | None = None
 
     async def serve(self) -> None:
-        """Serve until told to stop. The port is opened once this node leads and has applied."""
+        """Serve until told to stop.
+
+        A cluster of one opens its port once it leads and has applied its log. A member of a larger
+        one opens it at once: until there is a leader, it holds what it is asked, then says so.
+        """
         loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        peers = Peers(self._identity, encode, decode, random.Random())
+        try:
+            await self._listen_to_peers(peers)
+            cluster = await self._unless_stopped(self._find_cluster(peers))
+            if cluster is not None:
+                await self._serve(peers, cluster)
+        finally:
+            peers.close()
+        logger.info("stopped", applied=self._log.last_index)
+
+    async def _serve(self, peers: Peers, cluster: ClusterFile) -> None:
+        assert self._stopping is not None
         watchdog = Watchdog()
-        engine = Engine(self._recover(), self._log, watchdog, end_process)
-        await engine.lead()
+        engine = Engine(
+            self._recover(cluster), self._log, peers, self._adopt, watchdog, end_process
+        )
+        peers.open(self._identity, engine)
+        if ids(cluster.initial) == (self._settings.node_id,):
+            await engine.lead()
         _spare_the_collector()
 
         clients = Clients(self._settings, engine)
@@ -97,31 +127,89 @@ class Server:
         try:
             await self._stopping.wait()
             logger.info("stopping")
+            await engine.hand_over()
         finally:
             listener.close()
             engine.stop()
             clients.stop()
             watchdog.stop()
-        logger.info("stopped", applied=engine.node.core.applied_index)
 
-    def _recover(self) -> Node:
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What comes of the work; None when the server is told to stop first."""
+        assert self._stopping is not None
+        task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if task.done():
+            return task.result()
+        task.cancel()
+        return None
+
+    async def _find_cluster(self, peers: Peers) -> ClusterFile:
+        """Which cluster this node belongs to, and how it began."""
+        path, settings = self._directory.path, self._settings
+        cluster = read_cluster(path)
+        if cluster is None and settings.join:
+            cluster = ClusterFile("")
+        elif cluster is None and settings.cluster:
+            cluster = await form(settings.cluster, self._identity.member, peers)
+        elif cluster is None:
+            cluster = cluster_of((self._identity.member,))
+        if cluster.cluster_id:
+            write_cluster(path, cluster)
+        self._identity = replace(
+            self._identity, cluster_id=cluster.cluster_id, initial=cluster.initial, empty=False
+        )
+        return cluster
+
+    def _adopt(self, cluster_id: str) -> None:
+        """A member of a cluster has taken this node in."""
+        write_cluster(self._directory.path, ClusterFile(cluster_id))
+        self._identity = replace(self._identity, cluster_id=cluster_id)
+
+    async def _listen_to_peers(self, peers: Peers) -> None:
+        """A node that is to be alone is heard on this machine only: the peer port asks for no
+        password, so that it opens to the network only where somebody has asked for peers."""
+        settings = self._settings
+        wants_peers = settings.cluster or settings.join or settings.peer_port
+        host = settings.host if wants_peers else "127.0.0.1"
+        port = await peers.listen(host, settings.peer_port_beside(settings.port))
+        announced = settings.announce_host or settings.host
+        own = settings.own_address or Address(announced, settings.port, port)
+        member = Member(
+            NodeId(settings.node_id), self._directory.uuid, own.for_clients, own.for_peers
+        )
+        self._identity = Identity(
+            member,
+            incarnation=secrets.randbits(63),
+            empty=self._log.last_index == 0 and self._log.hard_state == HardState(),
+        )
+        peers.identity = self._identity
+
+    def _recover(self, cluster: ClusterFile) -> Node:
         """The node as its data directory has it: the snapshot in use, then the log."""
         log, settings = self._log, self._settings
         meta = log.snapshot
         table = restore(snapshots.read(log.snapshot_directory, meta)) if meta.index else LockTable()
-        me = Member(NodeId(settings.node_id), self._directory.uuid)
         core = RaftCore(
             RaftConfig(
-                id=NodeId(settings.node_id), election_ticks=limits.HEARTBEATS_PER_ELECTION_TIMEOUT
+                id=NodeId(settings.node_id),
+                uuid=self._directory.uuid,
+                election_ticks=limits.HEARTBEATS_PER_ELECTION_TIMEOUT,
+                lease=settings.leader_lease,
+                tick_ms=max(
+                    settings.election_timeout_ms // limits.HEARTBEATS_PER_ELECTION_TIMEOUT, 1
+                ),
             ),
             log,
             random.Random(),
             applied=Index(meta.index),
-            configuration=Configuration(voters=(me,)),
+            configuration=Configuration(voters=cluster.initial),
         )
         node_settings = NodeSettings(
             snapshot_entries=settings.snapshot_entries,
             election_timeout_ms=settings.election_timeout_ms,
+            redirects=settings.on_follower == "redirect",
         )
         return Node(core, table, node_settings, meta)
 

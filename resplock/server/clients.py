@@ -24,8 +24,8 @@ from resplock.config import Settings
 from resplock.errors import CommandError
 from resplock.resp.commands import Call, Command, Flag
 from resplock.resp.replies import Failure
-from resplock.server.connection import Connection
 from resplock.server.clocks import now_ms
+from resplock.server.connection import Connection
 from resplock.server.engine import Engine
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from resplock.node import Client, Node
-from resplock.node.administration import Request
+from resplock.node import Client, Node, Result
+from resplock.node.administration import Request, Transfer
 from resplock.node.messages import NodeMessage
 from resplock.operations import Operation, Query
 from resplock.raft.entries import Configuration, Member
@@ -43,6 +43,20 @@ _LOOK_CLIENTS_MAX = 32
 """With more clients than this, the sync is a small part of what a turn costs, and looking is not."""
 
 
+class _Promise:
+    """A client that is a future."""
+
+    def __init__(self, future: asyncio.Future[Result]) -> None:
+        self._future = future
+
+    def deliver(self, results: Sequence[Result]) -> None:
+        if not self._future.done():
+            self._future.set_result(results[0])
+
+    def abort(self) -> None:
+        self._future.cancel()
+
+
 class Engine:
     """Runs a node: its turns, its ticks, its snapshots, and its part of the links (PeerEvents)."""
 
@@ -51,14 +65,18 @@ class Engine:
         node: Node,
         log: Log,
         peers: Peers,
+        adopt: Callable[[str], None],
         watchdog: Watchdog,
         fatal: Callable[[Exception], None],
     ) -> None:
-        """`fatal` ends the process: no write or sync is tried again after it failed."""
+        """`adopt` makes durable which cluster has taken this node in. `fatal` ends the process: no
+        write or sync is tried again after it failed."""
         self.node = node
         self.log = log
         self.peers = peers
+        self.adopt_cluster = adopt
         self._configuration = Configuration()
+        self._was_removed = False
         self.snapshots = SnapshotJob(node, log, fatal)
         self._watchdog = watchdog
         self._fatal = fatal
@@ -123,6 +141,11 @@ class Engine:
         self.node.member_seen(member)
         self.schedule()
 
+    def removed(self, text: str) -> None:
+        if not self._was_removed:
+            logger.warning("this server was removed from the cluster", reason=text)
+        self._was_removed = True
+
     # --- running ---------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -137,6 +160,14 @@ class Engine:
         while self.node.core.applied_index < self.node.core.last_index:
             self._turn()
             await asyncio.sleep(0)
+
+    async def hand_over(self) -> None:
+        """Let another node lead before this one ends, if this one leads and there is another."""
+        if not self.node.core.is_leader or len(self._configuration.voters) < 2:
+            return
+        done = self._loop.create_future()
+        self.administer(_Promise(done), Transfer())
+        await asyncio.wait([done], timeout=2 * self.node.settings.election_timeout_ms / 1000)
 
     def stop(self) -> None:
         """Stop ticking, after a last turn for what was submitted."""

@@ -53,9 +53,7 @@ class Server:
 
     def __init__(self, voters: Sequence[str] = ("n1",), id: str = "n1", **config: Any) -> None:
         self.id = NodeId(id)
-        self.voters = tuple(
-            Member(NodeId(name), f"u-{name}", f"host-{name}:1", f"host-{name}:2") for name in voters
-        )
+        self.voters = tuple(member_of(name) for name in voters)
         self.log = MemoryLog()
         self.chunks: list[bytes] = []
         self.now_ms = 50_000

@@ -13,10 +13,10 @@ import pytest
 from resplock.errors import StorageError
 from resplock.node import Result
 from resplock.operations import Acquire, CheckVersion, Granted
-from resplock.raft.entries import Entry, HardState
+from resplock.raft.entries import Entry, HardState, Member
 from resplock.server import engine as engine_module
 from resplock.server.engine import Engine
-from resplock.types import lock_name
+from resplock.types import NodeId, lock_name
 from tests.node.servers import Server
 from tests.server.fakes import FakeLoop
 
@@ -73,6 +73,29 @@ class Caller:
         self._events.append("abort")
 
 
+class FakePeers:
+    """Links that note what is done with them."""
+
+    def __init__(self, events: list[str]) -> None:
+        self.sent: list[Any] = []
+        self.members: list[NodeId] = []
+        self._events = events
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+        self._events.append(f"send {type(message).__name__}")
+
+    def send_node(self, peer_id: NodeId, message: Any) -> None:
+        self.sent.append((peer_id, message))
+        self._events.append(f"send {type(message).__name__}")
+
+    def flush(self) -> None:
+        pass
+
+    def set_members(self, members: Sequence[Member], removed: Sequence[str]) -> None:
+        self.members = [member.id for member in members]
+
+
 class Bench:
     """An engine whose loop, log and clock are a test's."""
 
@@ -89,10 +112,13 @@ class Bench:
         monkeypatch.setattr(engine_module, "unix_ms", lambda: 1_800_000_000_000 + self.now_ms)
         monkeypatch.setattr(engine_module, "SnapshotJob", lambda *_: self.snapshots)
         self.snapshots = FakeSnapshots()
+        self.peers = FakePeers(self.events)
         with mock.patch.object(asyncio, "get_running_loop", return_value=self.loop):
             self.engine = Engine(
                 self.node,
                 self.log,  # type: ignore[arg-type]
+                self.peers,  # type: ignore[arg-type]
+                lambda _: None,
                 SimpleNamespace(beat=self._beat),  # type: ignore[arg-type]
                 self.fatal.append,
             )

@@ -8,8 +8,8 @@ from typing import Any
 from resplock.errors import CommandError
 from resplock.resp.binding import Call
 from resplock.resp.replies import Simple, Verbatim
-from resplock.server.connection import Connection
 from resplock.server.clocks import now_ms
+from resplock.server.connection import Connection
 from resplock.server.local.context import NOTHING, OK, Context, Handler
 
 REDIS_VERSION = "7.2.5"

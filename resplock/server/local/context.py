@@ -10,8 +10,8 @@ from resplock.config import Settings
 from resplock.resp.binding import Call
 from resplock.resp.replies import Simple
 from resplock.server.clients import Clients
-from resplock.server.connection import Connection
 from resplock.server.clocks import now_ms
+from resplock.server.connection import Connection
 from resplock.server.engine import Engine
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from resplock import limits
-from resplock.server.engine import now_ms
+from resplock.server.clocks import now_ms
 
 logger = structlog.get_logger()
 

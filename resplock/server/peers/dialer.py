@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from resplock import limits
 from resplock.errors import ConfigError
 from resplock.raft.entries import Member
-from resplock.server.engine import now_ms
+from resplock.server.clocks import now_ms
 from resplock.server.peers import greeting
 from resplock.server.peers.addresses import split_address
 from resplock.server.peers.greeting import Hello, Kind, Refused, Unreachable

@@ -22,7 +22,7 @@ import structlog
 from resplock import limits
 from resplock.raft import messages
 from resplock.raft.messages import PeerError
-from resplock.server.engine import now_ms
+from resplock.server.clocks import now_ms
 from resplock.server.peers.greeting import Hello, Kind
 from resplock.server.peers.stream import Payload, Stream
 from resplock.types import NodeId

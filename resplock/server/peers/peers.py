@@ -81,10 +81,12 @@ class LinkStatus(msgspec.Struct, frozen=True):
 class Peers:
     """The links of one node."""
 
+    events: PeerEvents
+    """Who is told what the others say; see `open`."""
+
     def __init__(
         self,
         identity: Identity,
-        events: PeerEvents,
         encode: Callable[[Any], bytes],
         decode: Callable[[Payload], Any],
         rng: random.Random,
@@ -94,7 +96,6 @@ class Peers:
         Until `open` is called, only probes are answered.
         """
         self.identity = identity
-        self.events = events
         self.decode = decode
         self.rng = rng
         self.complaints = Complaints()
@@ -120,9 +121,10 @@ class Peers:
         """Listen on the peer port; which one it is, also when 0 was given. Raises ConfigError."""
         return await self._listener.open(host, port)
 
-    def open(self, identity: Identity) -> None:
-        """From now on talk to others as this identity."""
+    def open(self, identity: Identity, events: PeerEvents) -> None:
+        """From now on talk to others as this identity, and say what they say."""
         self.identity = identity
+        self.events = events
         self.is_open = True
 
     def set_members(self, members: Iterable[Member], removed: Iterable[str] = ()) -> None:

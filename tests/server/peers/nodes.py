@@ -66,7 +66,7 @@ class Node:
         self.events: list[tuple[Any, ...]] = []
         self.member = Member(self.id, uuid or f"uuid-{id}")
         self.identity = Identity(self.member, _rng.getrandbits(63), cluster)
-        self.peers = Peers(self.identity, self, lambda text: text.encode(), decode, _rng)
+        self.peers = Peers(self.identity, lambda text: text.encode(), decode, _rng)
         self._opens = open
 
     async def start(self, port: int = 0) -> Node:
@@ -77,7 +77,7 @@ class Node:
         )
         self.peers.identity = self.identity
         if self._opens:
-            self.peers.open(self.identity)
+            self.peers.open(self.identity, self)
         return self
 
     @property

@@ -174,7 +174,7 @@ async def test_a_new_address_is_dialed() -> None:
         again.identity = replace(again.identity)
         try:
             await again.start()
-            again.peers.open(again.identity)
+            again.peers.open(again.identity, again)
             one.knows(again)
             await eventually(lambda: again.told("up") and one.peers.status(again.id).connected)
         finally:
@@ -186,7 +186,7 @@ async def test_trouble_is_logged_once_a_minute() -> None:
     with capture_logs() as logs:
         async with nodes("n1", "n2", acquainted=False) as (one, two):
             two.identity = replace(two.identity, cluster_id="c2")
-            two.peers.open(two.identity)
+            two.peers.open(two.identity, two)
             one.knows(two)
             await eventually(lambda: "c2" in one.peers.status(two.id).last_error)
             first = one.peers.next_session()

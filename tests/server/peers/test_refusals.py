@@ -120,7 +120,7 @@ async def test_one_that_is_starting_answers_probes_and_nothing_else() -> None:
         assert (answer.member, answer.cluster_id, answer.empty) == (two.member, "", True)
         one.knows(two)
         await eventually(lambda: "n2 is starting" in error_of(one, two))
-        two.peers.open(two.identity)
+        two.peers.open(two.identity, two)
         await one.linked(two)
 
 
