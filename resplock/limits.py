@@ -81,6 +81,18 @@ CLIENTS_BYTES_MAX = 256 << 20
 DESCRIPTORS_RESERVED = 128
 """File descriptors kept from clients: without one for its files, the log could not go on."""
 LISTEN_BACKLOG = 511
+CHANNEL_BYTES_MAX = KEY_BYTES_MAX + 64
+"""The longest channel: a lock's key behind a prefix."""
+SUBSCRIPTIONS_MAX = 4096
+"""Channels and patterns of one connection."""
+PATTERN_SUBSCRIPTIONS_MAX = 64
+"""Patterns of one connection: every message is compared with each."""
+CHANNELS_MAX = 100_000
+"""Different channels that are subscribed to on one node."""
+PATTERNS_MAX = 1024
+"""Different patterns that are subscribed to on one node."""
+CHANNELS_BYTES_MAX = 1 << 20
+"""PUBSUB CHANNELS ends its list when it would be longer than this."""
 PARTIAL_COMMAND_MS_MAX = 10_000
 """How long a connection may take to finish a command that it has begun."""
 UNREAD_MS_MAX = 10_000

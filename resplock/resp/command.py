@@ -43,6 +43,9 @@ class Group(StrEnum):
     CONNECTION = "connection"
     SERVER = "server"
     RAFT = "raft"
+    CLUSTER = "cluster"
+    SENTINEL = "sentinel"
+    PUBSUB = "pubsub"
 
 
 class Flag(StrEnum):
@@ -59,6 +62,8 @@ class Flag(StrEnum):
     NO_MULTI = "no_multi"
     ALLOW_BUSY = "allow_busy"
     MOVABLEKEYS = "movablekeys"
+    PUBSUB = "pubsub"
+    SENTINEL = "sentinel"
 
 
 ERRORS_BY_MEETS: dict[Meets, tuple[str, ...]] = {
@@ -212,6 +217,8 @@ class Command:
             found.append("write")
         if Flag.ADMIN in flags:
             found.extend(("admin", "dangerous"))
+        if Flag.PUBSUB in flags:
+            found.append("pubsub")
         found.append("fast" if Flag.FAST in flags else "slow")
         if self.group is Group.CONNECTION and not is_container:
             found.append("connection")

@@ -67,6 +67,11 @@ ERRORS: dict[str, ErrorCode] = {
             "This node does not lead and is set to redirect: slot and address of the leader.",
             "Ask there. Cluster-aware clients do so by themselves.",
         ),
+        ErrorCode(
+            "NOQUORUM",
+            "This node knows of too few nodes that work to elect a leader.",
+            "Start the others, or look at their network.",
+        ),
         ErrorCode("NOAUTH", "A password is required.", "AUTH or HELLO with AUTH first."),
         ErrorCode(
             "WRONGPASS", "The user or the password is wrong.", "Correct it; nothing has changed."

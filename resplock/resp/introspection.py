@@ -285,6 +285,9 @@ ANSWERS: dict[str, Callable[[Call], Any]] = {
     "COMMAND LIST": _list,
     "CLIENT HELP": _help,
     "CONFIG HELP": _help,
+    "CLUSTER HELP": _help,
+    "SENTINEL HELP": _help,
+    "PUBSUB HELP": _help,
     "LOCK.HELP": lambda _call: lock_help(),
 }
 """The commands that `answer` knows."""

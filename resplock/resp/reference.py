@@ -36,7 +36,16 @@ DEFAULT_PATH = Path("docs/reference.md")
 
 _TITLES = {
     Group.LOCK: ("Locks", "The lock table, the same on every node."),
-    Group.RAFT: ("Cluster", "For operators and health checks."),
+    Group.RAFT: ("Raft", "The cluster, for operators and health checks."),
+    Group.CLUSTER: (
+        "Redis Cluster",
+        "How cluster clients find the leader: one shard, whose master is the leader.",
+    ),
+    Group.SENTINEL: (
+        "Redis Sentinel",
+        "How Sentinel clients find the leader: every node is a Sentinel, too.",
+    ),
+    Group.PUBSUB: ("Subscriptions", "As in Redis; the node itself publishes."),
     Group.CONNECTION: ("Connections", "As in Redis, so that its clients feel at home."),
     Group.SERVER: ("Server", "As in Redis."),
 }
@@ -55,8 +64,8 @@ A lock is a key in a database. SELECT chooses one of {limits.DATABASES} database
 two databases is two locks.
 
 Replies are given in the types of RESP3. On a connection that uses RESP2, which is how every
-connection begins, a double and a verbatim string are bulk strings, and a map is an array of its
-fields and values.
+connection begins, a double and a verbatim string are bulk strings, a push is an array, and a map
+is an array of its fields and values.
 """
 
 
@@ -73,7 +82,7 @@ def _lines() -> Iterator[str]:
     yield ""
     for group in _TITLES:
         commands = [each for each in COMMANDS.values() if each.group is group]
-        yield f"- [{_TITLES[group][0]}](#{_TITLES[group][0].lower()}): " + ", ".join(
+        yield f"- [{_TITLES[group][0]}](#{_anchor(_TITLES[group][0])}): " + ", ".join(
             f"[{command.name}](#{_anchor(command.name)})" for command in commands
         )
     yield "- [Errors](#errors)"

@@ -23,6 +23,7 @@ class Kind(StrEnum):
     VERBATIM = "verbatim string"
     MAP = "map"
     ARRAY = "array"
+    PUSH = "push"
     NIL = "nil"
     NOTHING = "nothing"
 

@@ -31,6 +31,7 @@ from resplock.raft.configurations import ids
 from resplock.raft.core import RaftCore
 from resplock.raft.entries import Configuration, HardState, Member
 from resplock.server import logs, snapshots
+from resplock.server.announcing import Announcer
 from resplock.server.clients import Clients
 from resplock.server.datadir import DataDirectory
 from resplock.server.engine import Engine
@@ -116,10 +117,12 @@ class Server:
             engine=engine,
             shut_down=self._stopping.set,
             run_id=secrets.token_hex(20),
+            peers=peers,
         )
         clients.local = LocalCommands(context)
         listener = await self._listen(clients)
         context.port = listener.sockets[0].getsockname()[1]
+        engine.on_tick = Announcer(context.view, clients.pubsub).look
         engine.start()
         clients.start()
         watchdog.start()

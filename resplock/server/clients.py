@@ -27,6 +27,7 @@ from resplock.resp.replies import Failure
 from resplock.server.clocks import now_ms
 from resplock.server.connection import Connection
 from resplock.server.engine import Engine
+from resplock.server.pubsub import PubSub
 
 if TYPE_CHECKING:
     from resplock.server.local import LocalCommands
@@ -81,6 +82,7 @@ class Clients:
     def __init__(self, settings: Settings, engine: Engine) -> None:
         self.settings = settings
         self.local: LocalCommands | None = None
+        self.pubsub = PubSub()
         self.received = 0
         self.refused = 0
         self.commands_of_gone = 0
@@ -152,6 +154,7 @@ class Clients:
         if self._connections.pop(connection.id, None) is not None:
             del self._watched[connection.id]
             self.commands_of_gone += connection.commands_run
+            self.pubsub.leave(connection)
 
     def get(self, client_id: int) -> Connection | None:
         """The connection with this id, if it is there."""
@@ -225,6 +228,7 @@ class Clients:
                 self.close(connection, overdue)
             else:
                 self._held += connection.parser.buffered + watched.unsent
+                self._held += self.pubsub.of(connection).bytes
 
     def _begin_sweep(self, stamp_ms: int) -> None:
         """The last sweep is over: what it has found, and whom the next one is to look at."""
@@ -255,7 +259,11 @@ class Clients:
         elif stamp_ms - watched.partial_since_ms > limits.PARTIAL_COMMAND_MS_MAX:
             return "it began a command and did not finish it"
         timeout_ms = self.settings.timeout * 1000
-        if timeout_ms and stamp_ms - watched.idle_since_ms > timeout_ms:
+        if (
+            timeout_ms
+            and not connection.subscriptions
+            and stamp_ms - watched.idle_since_ms > timeout_ms
+        ):
             return "it was idle"
         return ""
 

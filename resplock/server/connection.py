@@ -40,6 +40,8 @@ from resplock.resp.replies import (
     ENCODERS,
     PIPELINE_ENCODERS,
     Failure,
+    Push,
+    Simple,
     encode,
     encode_error,
     encode_results,
@@ -71,6 +73,11 @@ _LEARN_EVERY = 17
 would cost clients that never repeat themselves too much. (Odd, so that of two kinds by turns, such as
 ACQUIRE and RELEASE, both are met.)"""
 
+_FOR_SUBSCRIBERS = frozenset(
+    {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE", "PING", "QUIT", "RESET"}
+)
+"""In RESP2 a message cannot be told from a reply: a subscriber may call nothing else there."""
+
 _LARGE_READ_BYTES = 32 * 1024
 """What comes in smaller pieces is counted by the sweep of `Clients` alone."""
 
@@ -83,8 +90,8 @@ class Skip(enum.Enum):
     THIS = 2
 
 
-_PROPOSE, _NOT_SKIPPING = Meets.PROPOSE, Skip.NO
-"""Names that the hottest path finds with one look."""
+_PROPOSE = Meets.PROPOSE
+"""A name that the hottest path finds with one look."""
 
 
 class _Muted(dict[type, Callable[[Any], bytes]]):
@@ -118,6 +125,8 @@ class Connection(asyncio.Protocol):
         self.authenticated = False
         self.no_evict = False
         self.no_touch = False
+        self.read_only = False
+        self.subscriptions = 0
         self.commands_run = 0
         self._last: Command | bytes | None = None
         self.created_ms = 0
@@ -130,6 +139,7 @@ class Connection(asyncio.Protocol):
         self._likes: dict[bytes, Likeness] = {}
         self._muted = False
         self._skip = Skip.NO
+        self._plain = True  # it neither skips replies nor is a subscriber in RESP2
         self._backlog: deque[list[bytes]] = deque()
         self._outstanding = 0
         self._outstanding_meets = Meets.PROPOSE
@@ -158,7 +168,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         # A lone operation, the usual case without pipelining, or a pipeline of like ones: what `_take`
         # and `_run` do, without what only a mixed pipeline needs. It takes half off such a command.
-        if not (self._outstanding or self._more) and self._skip is _NOT_SKIPPING and self._writable:
+        if not (self._outstanding or self._more) and self._plain and self._writable:
             like = self._likes.get(data[:LIKENESS_KEY_BYTES])
             if like is not None and self._propose_alike(like, data):
                 return
@@ -334,7 +344,7 @@ class Connection(asyncio.Protocol):
         """Whether an operation may go on its way at once, behind those that are outstanding."""
         if self._outstanding and self._outstanding_meets is not Meets.PROPOSE:
             return False
-        return self.authenticated and self._skip is Skip.NO
+        return self.authenticated and self._plain
 
     def _run_in_turn(self, command: Command, argv: list[bytes]) -> bool:
         """Run a command that nothing outstanding may pass; False if it has to wait for its turn."""
@@ -352,6 +362,11 @@ class Connection(asyncio.Protocol):
             self._go_on_skipping()
         self._clients.permit(self, command)
         bound = command.bind(argv, self.db)
+        if self._only_subscribes and command.name not in _FOR_SUBSCRIBERS:
+            raise CommandError(
+                f"Can't execute '{command.full_name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / "
+                "PING / QUIT / RESET are allowed in this context"
+            )
         self._last = command
         if isinstance(bound, Call):
             if not fast:
@@ -388,6 +403,12 @@ class Connection(asyncio.Protocol):
         if len(self._out[-1]) > OUTPUT_PAUSE_BYTES:
             self._send()
 
+    def confirm(self, value: Push, subscriptions: int) -> None:
+        """Tell of a change of its subscriptions, which CLIENT REPLY does not mute."""
+        self._out.append(encode(value, self.protocol_version))
+        self.subscriptions = subscriptions
+        self._follow_mode()
+
     def hold(self) -> Callable[[Any], None]:
         """A local command answers later: everything behind it waits. Call what this returns."""
         self._outstanding_meets = Meets.LOCAL
@@ -410,6 +431,7 @@ class Connection(asyncio.Protocol):
     def push(self, data: bytes) -> None:
         """Send bytes that no command of this connection asked for, so that none can be held back."""
         if self._transport is not None:
+            self._send()
             self._transport.write(data)
             if self.unsent > OUTPUT_BUFFER_BYTES_MAX:
                 self._clients.close(self, "it does not read what it is sent")
@@ -487,31 +509,45 @@ class Connection(asyncio.Protocol):
     def speak(self, protocol_version: int) -> None:
         """Answer in RESP2 or RESP3 from now on."""
         self.protocol_version = protocol_version
-        self._choose_encoders()
+        self._follow_mode()
 
     def set_replies(self, mode: str) -> None:
         """CLIENT REPLY ON, OFF or SKIP."""
         self._muted = mode == "OFF" or (mode == "SKIP" and self._muted)
         self._skip = Skip.NEXT if mode == "SKIP" and not self._muted else Skip.NO
-        self._choose_encoders()
+        self._follow_mode()
 
     def _go_on_skipping(self) -> None:
         """A command begins while CLIENT REPLY SKIP is in force: mute it, or end the muting."""
         self._skip = Skip.THIS if self._skip is Skip.NEXT else Skip.NO
-        self._choose_encoders()
+        self._follow_mode()
 
-    def _choose_encoders(self) -> None:
+    def _follow_mode(self) -> None:
+        """What follows from the protocol, CLIENT REPLY and the subscriptions."""
         muted = self._muted or self._skip is Skip.THIS
         self._encoders = _MUTED if muted else _ENCODERS[self.protocol_version]
         self._pipeline_encoders = {} if muted else PIPELINE_ENCODERS[self.protocol_version]
+        self._plain = self._skip is Skip.NO and not self._only_subscribes
+
+    @property
+    def _only_subscribes(self) -> bool:
+        return self.subscriptions > 0 and self.protocol_version == 2
+
+    def ping(self, message: bytes | None) -> Any:
+        """What it is answered to PING."""
+        if self._only_subscribes:
+            return [b"pong", message or b""]
+        return Simple("PONG") if message is None else message
 
     def reset(self) -> None:
         """RESET: as if newly connected."""
         self.db = 0
         self.name = b""
-        self.no_evict = self.no_touch = self._muted = False
+        self.no_evict = self.no_touch = self.read_only = self._muted = False
         self.protocol_version = 2
-        self._choose_encoders()
+        self._clients.pubsub.leave(self)
+        self.subscriptions = 0
+        self._follow_mode()
         self.authenticated = self.parser.authenticated = self._clients.open_to_all
 
     def authenticate(self) -> None:
@@ -539,7 +575,7 @@ class Connection(asyncio.Protocol):
     @property
     def memory(self) -> int:
         """About how many bytes wait in this process for this client to go on."""
-        held = self.parser.buffered + self.unsent
+        held = self.parser.buffered + self.unsent + self._clients.pubsub.of(self).bytes
         if self._backlog:
             held += QUERY_BUFFER_BYTES_MAX + 64 * sum(map(len, self._backlog))
         return held

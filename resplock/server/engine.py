@@ -85,6 +85,8 @@ class Engine:
         self._gathered = 0
         self._looks = 0
         self._ticking: asyncio.TimerHandle | None = None
+        self.on_tick: Callable[[], None] = _nothing
+        """Called at every tick, to look at what the turns have changed."""
 
     # --- what connections call -------------------------------------------------------------------
 
@@ -179,6 +181,7 @@ class Engine:
         self._ticking = self._loop.call_later(_TICK_S, self._tick)
         self._watchdog.beat()
         self.node.tick(now_ms())
+        self.on_tick()
         self.schedule()
 
     def _turn(self) -> None:
@@ -255,3 +258,7 @@ class Engine:
             return True
         self._gathered = self._looks = 0
         return False
+
+
+def _nothing() -> None:
+    pass

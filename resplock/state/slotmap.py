@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from collections.abc import Iterator
+from itertools import islice
 from typing import Generic, TypeVar
 
 from resplock.limits import SLOTS
@@ -59,6 +60,14 @@ class SlotMap(Generic[Record]):
         """The records of one slot, sorted by name."""
         slot = self._slots[number]
         return sorted(slot.items()) if slot else []
+
+    def count(self, number: int) -> int:
+        """How many records one slot has."""
+        return len(self._slots[number] or ())
+
+    def some(self, number: int, most: int) -> list[LockName]:
+        """Up to `most` names in one slot, sorted; which ones may differ from replica to replica."""
+        return sorted(islice(self._slots[number] or (), most))
 
     def freeze(self) -> Frozen[Record]:
         """A view of the map as it is now. There can be one at a time: call its `close` to end it."""

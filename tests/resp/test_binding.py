@@ -128,6 +128,7 @@ def test_lengths_up_to_their_bounds() -> None:
 NOTHING: dict[str, Any] = {}
 KILL = dict.fromkeys(("address", "id", "type", "user", "addr", "laddr", "skipme"))
 SHUTDOWN = {"save": None, "now": False, "force": False, "abort": False}
+MASTER = {"master_name": b"m"}
 HELLO = dict.fromkeys(("protover", "username", "password", "name"))
 
 CALLS: list[tuple[str, str, dict[str, Any]]] = [
@@ -216,6 +217,38 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("RAFT.STATUS", "RAFT.STATUS", NOTHING),
     ("RAFT.SNAPSHOT", "RAFT.SNAPSHOT", NOTHING),
     ("RAFT.HEALTH", "RAFT.HEALTH", NOTHING),
+    ("CLUSTER COUNTKEYSINSLOT 16383", "CLUSTER COUNTKEYSINSLOT", {"slot": 16383}),
+    ("CLUSTER GETKEYSINSLOT 0 10", "CLUSTER GETKEYSINSLOT", {"slot": 0, "count": 10}),
+    ("CLUSTER HELP", "CLUSTER HELP", NOTHING),
+    ("cluster info", "CLUSTER INFO", NOTHING),
+    ("CLUSTER KEYSLOT k", "CLUSTER KEYSLOT", {"key": b"k"}),
+    ("CLUSTER LINKS", "CLUSTER LINKS", NOTHING),
+    ("CLUSTER MYID", "CLUSTER MYID", NOTHING),
+    ("CLUSTER MYSHARDID", "CLUSTER MYSHARDID", NOTHING),
+    ("CLUSTER NODES", "CLUSTER NODES", NOTHING),
+    ("CLUSTER SHARDS", "CLUSTER SHARDS", NOTHING),
+    ("cluster SLOTS", "CLUSTER SLOTS", NOTHING),
+    ("ASKING", "ASKING", NOTHING),
+    ("readonly", "READONLY", NOTHING),
+    ("READWRITE", "READWRITE", NOTHING),
+    ("SENTINEL CKQUORUM m", "SENTINEL CKQUORUM", MASTER),
+    ("sentinel get-master-addr-by-name m", "SENTINEL GET-MASTER-ADDR-BY-NAME", MASTER),
+    ("SENTINEL HELP", "SENTINEL HELP", NOTHING),
+    ("SENTINEL MASTER m", "SENTINEL MASTER", MASTER),
+    ("SENTINEL MASTERS", "SENTINEL MASTERS", NOTHING),
+    ("SENTINEL MYID", "SENTINEL MYID", NOTHING),
+    ("SENTINEL REPLICAS m", "SENTINEL REPLICAS", MASTER),
+    ("SENTINEL SENTINELS m", "SENTINEL SENTINELS", MASTER),
+    ("SENTINEL SLAVES m", "SENTINEL SLAVES", MASTER),
+    ("SUBSCRIBE a b", "SUBSCRIBE", {"channels": (b"a", b"b")}),
+    ("UNSUBSCRIBE", "UNSUBSCRIBE", {"channels": ()}),
+    ("PSUBSCRIBE a* b", "PSUBSCRIBE", {"patterns": (b"a*", b"b")}),
+    ("PUNSUBSCRIBE a*", "PUNSUBSCRIBE", {"patterns": (b"a*",)}),
+    ("PUBSUB CHANNELS", "PUBSUB CHANNELS", {"pattern": None}),
+    ("PUBSUB CHANNELS a*", "PUBSUB CHANNELS", {"pattern": b"a*"}),
+    ("PUBSUB HELP", "PUBSUB HELP", NOTHING),
+    ("PUBSUB NUMPAT", "PUBSUB NUMPAT", NOTHING),
+    ("PUBSUB NUMSUB a b", "PUBSUB NUMSUB", {"channels": (b"a", b"b")}),
 ]
 
 

@@ -27,13 +27,13 @@ from resplock.errors import CommandError
 from resplock.limits import OUTPUT_PAUSE_BYTES
 from resplock.node import Client, Result
 from resplock.operations import Operation, Query
-from resplock.raft.entries import SnapshotMeta
+from resplock.raft.entries import Configuration, Member, SnapshotMeta
 from resplock.server.clients import Clients
 from resplock.server.connection import Connection
 from resplock.server.local import Context, LocalCommands
 from resplock.state import queries
 from resplock.state.table import LockTable
-from resplock.types import Index, StampMs
+from resplock.types import Index, NodeId, StampMs
 from tests.replies import parse_replies
 
 LOOPBACK = ("127.0.0.1", 50_000)
@@ -213,7 +213,8 @@ class FakeEngine:
             term=1,
             commit_index=0,
             applied_index=0,
-            status=lambda: SimpleNamespace(role="leader"),
+            configuration=Configuration(voters=(Member(NodeId("n1"), "0" * 32),)),
+            status=lambda: SimpleNamespace(role="leader", peers=()),
         )
         self.node = SimpleNamespace(core=core, table=self.table, snapshot=SnapshotMeta())
         self.snapshots = SimpleNamespace(start=self._start_snapshot, running=False, last=None)
@@ -314,15 +315,15 @@ class FakeServer:
         self.settings = Settings(data_dir=Path("data"), **settings)
         with mock.patch.object(asyncio, "get_running_loop", return_value=self.loop):
             self.clients = Clients(self.settings, self.engine)
-        self.clients.local = LocalCommands(
-            Context(
-                settings=self.settings,
-                clients=self.clients,
-                engine=self.engine,
-                shut_down=self._stop,
-                run_id="0" * 40,
-            )
+        self.context = Context(
+            settings=self.settings,
+            clients=self.clients,
+            engine=self.engine,
+            shut_down=self._stop,
+            run_id="0" * 40,
+            port=self.settings.port,
         )
+        self.clients.local = LocalCommands(self.context)
 
     def _stop(self) -> None:
         self.stopped += 1

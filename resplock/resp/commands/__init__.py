@@ -10,9 +10,12 @@ from resplock.errors import CommandError
 from resplock.resp.binding import Bound, Call
 from resplock.resp.command import Command, Flag, Group, Meets
 from resplock.resp.commands import (
+    cluster_commands,
     connection_commands,
     lock_commands,
+    pubsub_commands,
     raft_commands,
+    sentinel_commands,
     server_commands,
 )
 from resplock.resp.quoting import QUOTED_BYTES_MAX, printable
@@ -33,7 +36,15 @@ __all__ = [
 
 COMMANDS: dict[bytes, Command] = {
     command.name.encode(): command
-    for module in (lock_commands, connection_commands, server_commands, raft_commands)
+    for module in (
+        lock_commands,
+        connection_commands,
+        server_commands,
+        raft_commands,
+        cluster_commands,
+        sentinel_commands,
+        pubsub_commands,
+    )
     for command in module.COMMANDS
 }
 """Every command by its name in capitals; subcommands are within their containers."""

@@ -256,6 +256,11 @@ COMMANDS = (
         replies=(
             Reply("pong", Kind.SIMPLE, "PONG, without a message."),
             Reply("message", Kind.BULK, "The message."),
+            Reply(
+                "subscriber",
+                Kind.ARRAY,
+                "`pong` and the message, on a RESP2 connection with subscriptions.",
+            ),
         ),
     ),
     Command(
@@ -331,7 +336,7 @@ COMMANDS = (
                     Field("version", Kind.BULK, "The version of Redis that it behaves like."),
                     Field("proto", Kind.INTEGER, "The version of the protocol from now on."),
                     Field("id", Kind.INTEGER, "The id of the connection."),
-                    Field("mode", Kind.BULK, "`standalone`."),
+                    Field("mode", Kind.BULK, "`standalone`; `cluster` with --announce-cluster."),
                     Field("role", Kind.BULK, "`master`, or `replica`."),
                     Field("modules", Kind.ARRAY, "Empty."),
                 ),

@@ -14,6 +14,15 @@ COMMANDS = (
         summary="Shows this node's view of the cluster.",
         group=Group.RAFT,
         flags=(Flag.LOADING, Flag.STALE, Flag.FAST),
+        details=(
+            (
+                "Of each peer: `id`, `address`, `is_voter`, `next_index` and `match_index`, "
+                "`is_active` (heard of within an election timeout) and `last_active` (milliseconds "
+                "ago), `snapshot_in_progress`, `replication_lag` (commands that it does not have "
+                "yet), `consecutive_failures` (heartbeats without an answer), and of the link to "
+                "it `connected`, `last_error` and `pending_rpcs` (appends under way)."
+            ),
+        ),
         replies=(
             Reply(
                 "status",
@@ -30,13 +39,17 @@ COMMANDS = (
                     Field("last_applied", _INTEGER, "The last command applied to the lock table."),
                     Field("snapshot_index", _INTEGER, "The last command in the newest snapshot."),
                     Field("snapshot_term", _INTEGER, "Its term."),
+                    Field("removed", _INTEGER, "1 once this node was removed, for ever; else 0."),
+                    Field(
+                        "transferring_to",
+                        _BULK,
+                        "Who is being made leader in this one's place.",
+                        nullable=True,
+                    ),
                     Field(
                         "peers",
                         Kind.ARRAY,
-                        "On the leader a map for each other node, else empty. Fields: id, "
-                        "next_index, match_index, is_active, last_active, snapshot_in_progress, "
-                        "replication_lag, consecutive_failures, connected, last_error, "
-                        "pending_rpcs.",
+                        "On the leader a map for each other node, else empty; its fields are below.",
                     ),
                 ),
             ),

@@ -193,7 +193,12 @@ COMMANDS = (
         flags=(Flag.NOSCRIPT, Flag.LOADING, Flag.STALE, Flag.FAST),
         categories=("admin", "dangerous"),
         replies=(
-            Reply("master", Kind.ARRAY, "On the leader: `master`, an offset, an empty array."),
+            Reply(
+                "master",
+                Kind.ARRAY,
+                "On the leader: `master`, the offset, and for each other voter its host, port and "
+                "acknowledged offset. Offsets are log indexes.",
+            ),
             Reply(
                 "slave",
                 Kind.ARRAY,

@@ -6,14 +6,20 @@ I/O layer. One handler per command, by its name; a test compares the handlers wi
     server.py        COMMAND, CONFIG, INFO, TIME, ROLE, SHUTDOWN
     info.py          the sections of INFO
     raft.py          RAFT.STATUS, RAFT.SNAPSHOT, RAFT.HEALTH
+    cluster.py       CLUSTER ..., READONLY, READWRITE, ASKING
+    sentinel.py      SENTINEL ...
+    pubsub.py        SUBSCRIBE, UNSUBSCRIBE, PSUBSCRIBE, PUNSUBSCRIBE, PUBSUB ...
 """
 
 from __future__ import annotations
 
 from resplock.resp.binding import Call
 from resplock.server.connection import Connection
+from resplock.server.local import cluster as cluster_handlers
 from resplock.server.local import connection as connection_handlers
+from resplock.server.local import pubsub as pubsub_handlers
 from resplock.server.local import raft as raft_handlers
+from resplock.server.local import sentinel as sentinel_handlers
 from resplock.server.local import server as server_handlers
 from resplock.server.local.context import LATER, NOTHING, Context, Handler
 
@@ -23,6 +29,9 @@ HANDLERS: dict[str, Handler] = {
     **connection_handlers.HANDLERS,
     **server_handlers.HANDLERS,
     **raft_handlers.HANDLERS,
+    **cluster_handlers.HANDLERS,
+    **sentinel_handlers.HANDLERS,
+    **pubsub_handlers.HANDLERS,
 }
 """Each command that is answered here, by its name in capitals."""
 

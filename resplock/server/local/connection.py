@@ -23,9 +23,8 @@ _HELLO_NOAUTH = (
 )
 
 
-def ping(_: Context, __: Connection, call: Call) -> Any:
-    message = call.values["message"]
-    return Simple("PONG") if message is None else message
+def ping(_: Context, connection: Connection, call: Call) -> Any:
+    return connection.ping(call.values["message"])
 
 
 def echo(_: Context, __: Connection, call: Call) -> Any:
@@ -58,10 +57,15 @@ def hello(context: Context, connection: Connection, call: Call) -> Any:
         "version": REDIS_VERSION,
         "proto": connection.protocol_version,
         "id": connection.id,
-        "mode": "standalone",
+        "mode": redis_mode(context),
         "role": "master" if context.engine.node.core.is_leader else "replica",
         "modules": [],
     }
+
+
+def redis_mode(context: Context) -> str:
+    """What clients take this for. Cluster clients find the leader in either mode."""
+    return "cluster" if context.settings.announce_cluster else "standalone"
 
 
 def auth(context: Context, connection: Connection, call: Call) -> Any:
@@ -113,7 +117,7 @@ def client_list(context: Context, _: Connection, call: Call) -> Any:
     lines = [
         _line(context, other) + "\n"
         for other in context.clients
-        if (not ids or other.id in ids) and _is_type(call.values["type"])
+        if (not ids or other.id in ids) and _is_type(other, call.values["type"])
     ]
     return Verbatim("".join(lines))
 
@@ -160,13 +164,12 @@ def _matching(context: Context, asker: Connection, wanted: dict[str, Any]) -> It
             continue
         if wanted["user"] is not None and wanted["user"] != USER:
             continue
-        if _is_type(wanted["type"]):
+        if _is_type(other, wanted["type"]):
             yield other
 
 
-def _is_type(wanted: str | None) -> bool:
-    """Every connection here is a normal client's."""
-    return wanted in (None, "NORMAL")
+def _is_type(connection: Connection, wanted: str | None) -> bool:
+    return wanted in (None, "PUBSUB" if connection.subscriptions else "NORMAL")
 
 
 def _kill(victim: Connection, asker: Connection) -> None:
@@ -179,6 +182,7 @@ def _kill(victim: Connection, asker: Connection) -> None:
 
 def _line(context: Context, connection: Connection) -> str:
     """A connection as CLIENT LIST shows it, with the fields of Redis 7.2."""
+    subscriptions = context.clients.pubsub.of(connection)
     fields = {
         "id": connection.id,
         "addr": connection.address,
@@ -187,10 +191,10 @@ def _line(context: Context, connection: Connection) -> str:
         "name": connection.name.decode(errors="replace"),
         "age": (now_ms() - connection.created_ms) // 1000,
         "idle": context.clients.idle_ms(connection) // 1000,
-        "flags": ("e" if connection.no_evict else "") + ("T" if connection.no_touch else "") or "N",
+        "flags": _flags(connection),
         "db": connection.db,
-        "sub": 0,
-        "psub": 0,
+        "sub": len(subscriptions.channels),
+        "psub": len(subscriptions.patterns),
         "ssub": 0,
         "multi": -1,
         "qbuf": connection.unparsed,
@@ -212,6 +216,17 @@ def _line(context: Context, connection: Connection) -> str:
         "lib-ver": connection.library_version.decode(errors="replace"),
     }
     return " ".join(f"{name}={value}" for name, value in fields.items())
+
+
+def _flags(connection: Connection) -> str:
+    """In Redis's order; N for none."""
+    flags = {
+        "P": connection.subscriptions,
+        "r": connection.read_only,
+        "e": connection.no_evict,
+        "T": connection.no_touch,
+    }
+    return "".join(letter for letter, is_set in flags.items() if is_set) or "N"
 
 
 HANDLERS: dict[str, Handler] = {

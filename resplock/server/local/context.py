@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
 
 from resplock.config import Settings
 from resplock.resp.binding import Call
@@ -13,6 +15,28 @@ from resplock.server.clients import Clients
 from resplock.server.clocks import now_ms
 from resplock.server.connection import Connection
 from resplock.server.engine import Engine
+from resplock.server.peers import Hello, LinkStatus
+from resplock.server.topology import Topology, View
+from resplock.types import NodeId
+
+
+class Transport(Protocol):
+    """What commands ask of the links to the other nodes."""
+
+    def status(self, peer_id: NodeId) -> LinkStatus:
+        """How the link to a node is."""
+
+    async def probe(self, host: str, port: int) -> Hello:
+        """Who listens on a peer port. Raises Unreachable, in words for the operator."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """How a node fares, as far as the node that is asked knows."""
+
+    is_up: bool
+    """True also when nothing is known."""
+    offset: int
+    """What it is known to have of the log; 0 when nothing is known."""
 
 
 @dataclass
@@ -29,6 +53,35 @@ class Context:
     port: int = 0
     """The port that is listened on, which `settings.port` need not be."""
     started_ms: int = field(default_factory=now_ms)
+    peers: Transport | None = None
+    topology: Topology = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.topology = Topology(self.settings)
+
+    def view(self, connection: Connection | None = None) -> View:
+        """The cluster as this node knows it, and as this connection may reach it."""
+        asked_at = connection.local_address if connection else ""
+        return self.topology.view(self.engine.node.core, self.port, asked_at)
+
+    def link(self, id: NodeId) -> LinkStatus | None:
+        """How the link to a node is; None when this node has no transport."""
+        return self.peers.status(id) if self.peers else None
+
+    def reports(self, view: View) -> dict[NodeId, Report]:
+        """How each node fares. The leader knows of all, the others only of their links."""
+        core = self.engine.node.core
+        peers = {peer.id: peer for peer in core.status().peers}
+        found = {}
+        for node in view.nodes:
+            if node is view.me:
+                found[node.id] = Report(True, core.applied_index)
+            elif (peer := peers.get(node.id)) is not None:
+                found[node.id] = Report(peer.is_active, peer.match_index)
+            else:
+                link = self.link(node.id)
+                found[node.id] = Report(link is None or link.connected, 0)
+        return found
 
     @property
     def uptime_ms(self) -> int:

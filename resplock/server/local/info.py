@@ -16,8 +16,9 @@ from typing import TypeAlias
 
 from resplock import __version__
 from resplock.server.clocks import unix_ms
-from resplock.server.local.connection import REDIS_VERSION
+from resplock.server.local.connection import REDIS_VERSION, redis_mode
 from resplock.server.local.context import Context
+from resplock.server.topology import SHARD_NAME
 
 Fields: TypeAlias = dict[str, object]
 
@@ -40,7 +41,7 @@ def _server(context: Context) -> Fields:
     return {
         "redis_version": REDIS_VERSION,
         "resplock_version": __version__,
-        "redis_mode": "standalone",
+        "redis_mode": redis_mode(context),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "arch_bits": 64 if sys.maxsize > 2**32 else 32,
         "python_version": platform.python_version(),
@@ -97,18 +98,46 @@ def _stats(context: Context) -> Fields:
         "total_commands_processed": context.clients.commands_run,
         "expired_keys": totals.expired,
         "evicted_keys": 0,
-        "pubsub_channels": 0,
+        "pubsub_channels": context.clients.pubsub.channel_count,
+        "pubsub_patterns": context.clients.pubsub.pattern_count,
     }
 
 
 def _replication(context: Context) -> Fields:
-    core = context.engine.node.core
+    """A replica's offset is what the leader knows to be durable there: an index of the log."""
+    view = context.view()
+    offset = context.engine.node.core.applied_index
+    if view.leads:
+        reports = context.reports(view)
+        replicas = [node for node in view.replicas if reports[node.id].is_up]
+        return {
+            "role": "master",
+            "connected_slaves": len(replicas),
+            **{
+                f"slave{number}": f"ip={node.host},port={node.port},state=online,"
+                f"offset={reports[node.id].offset},lag=0"
+                for number, node in enumerate(replicas)
+            },
+            "master_failover_state": "no-failover",
+            "master_replid": SHARD_NAME,
+            "master_repl_offset": offset,
+        }
+    owner = view.owner
     return {
-        "role": "master" if core.is_leader else "slave",
+        "role": "slave",
+        "master_host": owner.host if owner else "",
+        "master_port": owner.port if owner else 0,
+        "master_link_status": "up" if view.leader else "down",
+        "master_sync_in_progress": int(not view.me.is_voter),
+        "slave_read_repl_offset": offset,
+        "slave_repl_offset": offset,
+        "slave_priority": 100,
+        "slave_read_only": 1,
+        "replica_announced": 1,
         "connected_slaves": 0,
         "master_failover_state": "no-failover",
-        "master_replid": context.run_id,
-        "master_repl_offset": core.applied_index,
+        "master_replid": SHARD_NAME,
+        "master_repl_offset": offset,
     }
 
 
@@ -120,8 +149,8 @@ def _cpu(_: Context) -> Fields:
     }
 
 
-def _cluster(_: Context) -> Fields:
-    return {"cluster_enabled": 0}
+def _cluster(context: Context) -> Fields:
+    return {"cluster_enabled": int(context.settings.announce_cluster)}
 
 
 def _raft(context: Context) -> Fields:

@@ -6,14 +6,51 @@ from typing import Any
 
 import msgspec
 
+from resplock.raft.status import PeerStatus
 from resplock.resp.binding import Call
 from resplock.server.connection import Connection
 from resplock.server.local.context import LATER, Context, Handler
 from resplock.server.snapshotting import SnapshotTaken
+from resplock.server.topology import NodeView
 
 
-def status(context: Context, _: Connection, __: Call) -> Any:
-    return msgspec.to_builtins(context.engine.node.core.status())
+def status(context: Context, connection: Connection, _: Call) -> Any:
+    state = context.engine.node.core.status()
+    nodes = {node.id: node for node in context.view(connection).nodes}
+    return {
+        "id": state.id,
+        "role": state.role,
+        "term": state.term,
+        "leader_id": state.leader_id,
+        "last_log_index": state.last_log_index,
+        "last_log_term": state.last_log_term,
+        "commit_index": state.commit_index,
+        "last_applied": state.last_applied,
+        "snapshot_index": state.snapshot_index,
+        "snapshot_term": state.snapshot_term,
+        "removed": int(state.removed),
+        "transferring_to": state.transferring_to,
+        "peers": [_peer(context, peer, nodes.get(peer.id)) for peer in state.peers],
+    }
+
+
+def _peer(context: Context, peer: PeerStatus, node: NodeView | None) -> dict[str, Any]:
+    link = context.link(peer.id)
+    return {
+        "id": peer.id,
+        "address": node.address if node else "",
+        "is_voter": int(peer.is_voter),
+        "next_index": peer.next_index,
+        "match_index": peer.match_index,
+        "is_active": int(peer.is_active),
+        "last_active": peer.last_active * context.engine.node.settings.tick_ms,
+        "snapshot_in_progress": int(peer.snapshot_in_progress),
+        "replication_lag": peer.replication_lag,
+        "consecutive_failures": peer.consecutive_failures,
+        "connected": int(link is None or link.connected),
+        "last_error": link.last_error if link else "",
+        "pending_rpcs": peer.inflight_messages,
+    }
 
 
 def snapshot(context: Context, connection: Connection, _: Call) -> Any:

@@ -44,8 +44,23 @@ def time_(_: Context, __: Connection, ___: Call) -> Any:
     return [str(seconds), str(nanoseconds // 1000)]
 
 
-def role(context: Context, _: Connection, __: Call) -> Any:
-    return ["master", context.engine.node.core.applied_index, []]
+def role(context: Context, connection: Connection, _: Call) -> Any:
+    view = context.view(connection)
+    reports = context.reports(view)
+    offset = context.engine.node.core.applied_index
+    if view.leads:
+        return [
+            "master",
+            offset,
+            [
+                [node.host, str(node.port), str(reports[node.id].offset)]
+                for node in view.replicas
+                if reports[node.id].is_up
+            ],
+        ]
+    owner = view.owner
+    state = "connected" if view.leader else "connect"
+    return ["slave", owner.host if owner else "", owner.port if owner else 0, state, offset]
 
 
 def shutdown(context: Context, _: Connection, call: Call) -> Any:

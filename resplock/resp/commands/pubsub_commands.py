@@ -1,0 +1,163 @@
+"""Redis's subscriptions, as far as the node itself publishes.
+
+Pure, and only data.
+"""
+
+from resplock import limits
+from resplock.resp import shapes
+from resplock.resp.arguments import Pattern, Text
+from resplock.resp.command import Command, Flag, Group
+from resplock.resp.shapes import Kind, Reply
+
+_FLAGS = (Flag.PUBSUB, Flag.NOSCRIPT, Flag.LOADING, Flag.STALE)
+_PUBSUB_FLAGS = (Flag.PUBSUB, Flag.LOADING, Flag.STALE)
+_BYTES = limits.CHANNEL_BYTES_MAX
+_CHANNELS_MAX, _PATTERNS_MAX = limits.SUBSCRIPTIONS_MAX, limits.PATTERN_SUBSCRIPTIONS_MAX
+
+
+def _confirmed(kind: str, what: str) -> Reply:
+    return Reply(
+        kind,
+        Kind.PUSH,
+        f"For each {what}: `{kind}`, the {what}, and how many subscriptions the connection has.",
+    )
+
+
+_SUBCOMMANDS = (
+    Command(
+        name="PUBSUB CHANNELS",
+        summary="Returns the channels that somebody subscribes to.",
+        complexity="O(N) where N is the number of channels",
+        group=Group.PUBSUB,
+        flags=_PUBSUB_FLAGS,
+        arguments=(
+            Pattern(name="pattern", optional=True, absent="all", summary="Those that match it."),
+        ),
+        replies=(
+            Reply("channels", Kind.ARRAY, "The channels; a part of them if there are very many."),
+        ),
+    ),
+    Command(
+        name="PUBSUB HELP",
+        summary="Prints this help.",
+        group=Group.PUBSUB,
+        flags=(Flag.LOADING, Flag.STALE),
+        replies=(shapes.HELP,),
+    ),
+    Command(
+        name="PUBSUB NUMPAT",
+        summary="Returns how many different patterns are subscribed to.",
+        group=Group.PUBSUB,
+        flags=_PUBSUB_FLAGS,
+        replies=(Reply("count", Kind.INTEGER, "The number of patterns."),),
+    ),
+    Command(
+        name="PUBSUB NUMSUB",
+        summary="Returns how many connections subscribe to channels.",
+        complexity="O(N) where N is the number of channels",
+        group=Group.PUBSUB,
+        flags=_PUBSUB_FLAGS,
+        arguments=(
+            Text(
+                name="channel",
+                field="channels",
+                optional=True,
+                multiple=True,
+                most=_BYTES,
+                absent="none",
+            ),
+        ),
+        replies=(Reply("counts", Kind.ARRAY, "Each channel, and its number of connections."),),
+    ),
+)
+
+COMMANDS = (
+    Command(
+        name="SUBSCRIBE",
+        summary="Listens to channels of this node.",
+        complexity="O(N) where N is the number of channels",
+        group=Group.PUBSUB,
+        flags=_FLAGS,
+        arguments=(
+            Text(
+                name="channel",
+                field="channels",
+                multiple=True,
+                most=_BYTES,
+                summary=f"At most {_CHANNELS_MAX} a connection.",
+            ),
+        ),
+        details=(
+            (
+                "What is published arrives as `message`, the channel and the text. On a RESP2 "
+                "connection with subscriptions only (P)SUBSCRIBE, (P)UNSUBSCRIBE, PING, QUIT and RESET "
+                "may be called. A connection that does not read is closed once "
+                f"{limits.OUTPUT_BUFFER_BYTES_MAX} bytes wait for it."
+            ),
+        ),
+        replies=(_confirmed("subscribe", "channel"),),
+        errors=("BUSY",),
+    ),
+    Command(
+        name="UNSUBSCRIBE",
+        summary="Stops to listen to channels.",
+        complexity="O(N) where N is the number of channels",
+        group=Group.PUBSUB,
+        flags=_FLAGS,
+        arguments=(
+            Text(
+                name="channel",
+                field="channels",
+                optional=True,
+                multiple=True,
+                most=_BYTES,
+                absent="all",
+            ),
+        ),
+        replies=(_confirmed("unsubscribe", "channel"),),
+    ),
+    Command(
+        name="PSUBSCRIBE",
+        summary="Listens to the channels of this node that match patterns.",
+        complexity="O(N) where N is the number of patterns",
+        group=Group.PUBSUB,
+        flags=_FLAGS,
+        arguments=(
+            Pattern(
+                name="pattern",
+                field="patterns",
+                multiple=True,
+                least=0,
+                summary=f"At most {_PATTERNS_MAX} a connection.",
+            ),
+        ),
+        details=("What is published arrives as `pmessage`, pattern, channel and text.",),
+        replies=(_confirmed("psubscribe", "pattern"),),
+        errors=("BUSY",),
+    ),
+    Command(
+        name="PUNSUBSCRIBE",
+        summary="Stops to listen to channels that match patterns.",
+        complexity="O(N) where N is the number of patterns",
+        group=Group.PUBSUB,
+        flags=_FLAGS,
+        arguments=(
+            Pattern(
+                name="pattern",
+                field="patterns",
+                optional=True,
+                multiple=True,
+                least=0,
+                absent="all",
+            ),
+        ),
+        replies=(_confirmed("punsubscribe", "pattern"),),
+    ),
+    Command(
+        name="PUBSUB",
+        summary="Commands about subscriptions.",
+        complexity="Depends on subcommand.",
+        group=Group.PUBSUB,
+        subcommands=_SUBCOMMANDS,
+    ),
+)
