@@ -136,6 +136,7 @@ class Server:
             engine.stop()
             clients.stop()
             watchdog.stop()
+            await engine.transfers.close()
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
         """What comes of the work; None when the server is told to stop first."""

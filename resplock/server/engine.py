@@ -23,15 +23,17 @@ from resplock.node import Client, Node, Result
 from resplock.node.administration import Request, Transfer
 from resplock.node.messages import NodeMessage
 from resplock.operations import Operation, Query
-from resplock.raft.entries import Configuration, Member
+from resplock.raft.entries import Configuration, Member, SnapshotMeta
 from resplock.raft.messages import Message
 from resplock.raft.ready import Ready
 from resplock.server.clocks import now_ms, unix_ms
 from resplock.server.peers import Peers
+from resplock.server.peers.snapshots import SnapshotTransfers
 from resplock.server.snapshotting import SnapshotJob
 from resplock.server.storage import Log
 from resplock.server.watchdog import Watchdog
-from resplock.types import NodeId
+from resplock.state.table import LockTable
+from resplock.types import Index, NodeId
 
 logger = structlog.get_logger()
 
@@ -58,7 +60,7 @@ class _Promise:
 
 
 class Engine:
-    """Runs a node: its turns, its ticks, its snapshots, and its part of the links (PeerEvents)."""
+    """Runs a node: its turns, its ticks, its snapshots. Hears the links (PeerEvents, SnapshotEvents)."""
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class Engine:
         self._configuration = Configuration()
         self._was_removed = False
         self.snapshots = SnapshotJob(node, log, fatal)
+        self.transfers = SnapshotTransfers(peers, log.snapshot_directory, self, fatal)
         self._watchdog = watchdog
         self._fatal = fatal
         self._loop = asyncio.get_running_loop()
@@ -147,6 +150,22 @@ class Engine:
         if not self._was_removed:
             logger.warning("this server was removed from the cluster", reason=text)
         self._was_removed = True
+
+    # --- what the transfers of snapshots tell: SnapshotEvents ------------------------------------
+
+    def snapshot_wanted(self, meta: SnapshotMeta) -> bool:
+        return meta.index > self.node.core.commit_index
+
+    def snapshot_arrived(self, meta: SnapshotMeta, table: LockTable) -> None:
+        self.node.snapshot_received(meta, table)
+        self.schedule()
+
+    def snapshot_sent(self, peer_id: NodeId, index: int, ok: bool) -> None:
+        self.node.core.report_snapshot(peer_id, Index(index), ok)
+        self.schedule()
+
+    def snapshot_damaged(self, meta: SnapshotMeta) -> None:
+        self.snapshots.start()
 
     # --- running ---------------------------------------------------------------------------------
 
@@ -233,6 +252,14 @@ class Engine:
                 peers.send(message)
             peers.flush()
         self.node.advance(ready)
+        for id in ready.snapshots_wanted:
+            self._send_snapshot(id)
+
+    def _send_snapshot(self, id: NodeId) -> None:
+        members = self._configuration.voters + self._configuration.learners
+        for member in members:
+            if member.id == id:
+                self.transfers.send(member, self.node.snapshot)
 
     def _stand(self) -> None:
         self.node.core.stand_now()

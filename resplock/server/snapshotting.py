@@ -102,10 +102,10 @@ class SnapshotJob:
             assert self._loop.is_closed()
 
     def _finish(self, meta: SnapshotMeta, written: int) -> None:
-        # One snapshot's entries more than needed: should this file turn out damaged, the one before
-        # it and these entries still give the whole table.
-        self._log.compact(meta, through=Index(self._node.snapshot.index))
-        self._node.snapshot_taken(meta)
+        if (
+            meta.index > self._node.snapshot.index
+        ):  # else a newer one came from the leader meanwhile
+            self._adopt(meta)
         duration_ms = round((time.monotonic() - self._started) * 1000)
         taken = SnapshotTaken(meta.index, meta.term, written, duration_ms)
         self.last = taken
@@ -114,3 +114,9 @@ class SnapshotJob:
         waiting, self._waiting = self._waiting, []
         for then in waiting:
             then(taken)
+
+    def _adopt(self, meta: SnapshotMeta) -> None:
+        # One snapshot's entries more than needed: should this file turn out damaged, the one before
+        # it and these entries still give the whole table.
+        self._log.compact(meta, through=Index(self._node.snapshot.index))
+        self._node.snapshot_taken(meta)

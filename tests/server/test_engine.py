@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -31,6 +32,7 @@ class FakeLog:
         self.failure: Exception | None = None
         self._server = server
         self._events = events
+        self.snapshot_directory = Path("snapshots")
 
     def save(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         self._events.append("save")
@@ -111,6 +113,7 @@ class Bench:
         monkeypatch.setattr(engine_module, "now_ms", lambda: self.now_ms)
         monkeypatch.setattr(engine_module, "unix_ms", lambda: 1_800_000_000_000 + self.now_ms)
         monkeypatch.setattr(engine_module, "SnapshotJob", lambda *_: self.snapshots)
+        monkeypatch.setattr(engine_module, "SnapshotTransfers", lambda *_: None)
         self.snapshots = FakeSnapshots()
         self.peers = FakePeers(self.events)
         with mock.patch.object(asyncio, "get_running_loop", return_value=self.loop):
