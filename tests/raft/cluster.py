@@ -14,7 +14,7 @@ message goes over the wire format. `safety.Safety` looks at everything that happ
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 import msgspec
 
@@ -31,7 +31,7 @@ from resplock.raft.entries import (
 )
 from resplock.raft.messages import Message
 from resplock.raft.ready import Ready
-from resplock.types import Index, NodeId, Term
+from resplock.types import Index, NodeId, StampMs, Term
 from tests.raft.memory import MemoryLog
 from tests.raft.safety import Safety
 
@@ -114,7 +114,9 @@ class Cluster:
 
     def leader(self) -> RaftCore:
         """The leader of the latest term."""
-        return max(self.leaders(), key=lambda core: core.term)
+        leaders = self.leaders()
+        assert leaders, "nobody leads"
+        return max(leaders, key=lambda core: core.term)
 
     def log_of(self, id: str) -> list[Entry]:
         """The whole log as the core sees it: what is on disk before the tail, and the tail."""
@@ -281,12 +283,13 @@ class Cluster:
         if sender is not None:
             sender.report_snapshot(snapshot.to_id, Index(snapshot.meta.index), ok)
 
-    def deliver_some(self) -> None:
-        """Let one arrive, the oldest unless the network reorders."""
+    def deliver_some(self, paused: Container[NodeId] = ()) -> None:
+        """Let one arrive, the oldest unless the network reorders, or its addressee is paused."""
         position = 0
         if self.rng.random() < self.reorder:
             position = self.rng.randrange(len(self.flying))
-        self.deliver(position)
+        if self.flying[position].to_id not in paused:
+            self.deliver(position)
 
     def settle(self, limit: int = 10_000) -> None:
         """Deliver and work until nothing is left to do. Time stands still."""
@@ -358,6 +361,11 @@ class Cluster:
             for id in ids or [server.id for server in self.servers.values() if server.core]:
                 self.core(id).tick()
             self.settle()
+
+    def advance_clocks(self, by_ms: int) -> None:
+        """Let the nodes that lead advance the replicated clock."""
+        for core in self.leaders():
+            core.clock_ms = StampMs(core.clock_ms + by_ms)
 
     def elect(self, id: str) -> RaftCore:
         """Make it leader: the others have not heard one for long enough.

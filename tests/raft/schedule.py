@@ -16,6 +16,7 @@ from resplock.types import Index, NodeId
 from tests.raft.cluster import Cluster
 
 SERVERS_MAX = 7
+TICK_MS = 50
 
 
 class Schedule:
@@ -24,12 +25,15 @@ class Schedule:
     def __init__(self, seed: int, steps: int = 300) -> None:
         self.rng = rng = random.Random(seed)
         self.steps = steps
+        check_quorum = rng.random() < 0.5
         self.cluster = cluster = Cluster(
             rng.choice((1, 2, 3, 3, 3, 4, 5)),
             seed,
             election_ticks=4,
             pre_vote=rng.random() < 0.5,
-            check_quorum=rng.random() < 0.5,
+            check_quorum=check_quorum,
+            lease=check_quorum and rng.random() < 0.7,
+            tick_ms=TICK_MS,
             inflight_messages_max=rng.choice((1, 3, 256)),
             append_bytes_max=rng.choice((1, 150, 1 << 20)),
             committed_bytes_max=rng.choice((1, 1 << 20)),
@@ -39,6 +43,11 @@ class Schedule:
         cluster.repeat = rng.choice((0.0, 0.1))
         cluster.reorder = rng.choice((0.0, 0.3))
         self.pace = rng.choice((1, 2, 4))
+        self.paused: set[NodeId] = set()
+        self.down: set[tuple[NodeId, NodeId]] = set()  # who sees the link to whom as broken
+        self.incarnations = dict.fromkeys(cluster.servers, 0)
+        self.seen = dict(self.incarnations)  # when a link to it was last reported as broken
+        self.wiped: NodeId | None = None
         self.disk_speeds = {id: rng.choice((0.2, 1.0, 1.0, 1.0)) for id in cluster.servers}
         events: list[tuple[Callable[[], None], float]] = [
             (self.tick, 40),
@@ -52,6 +61,12 @@ class Schedule:
             (self.heal, 2),
             (self.compact, rng.choice((0, 4))),
             (self.change_membership, rng.choice((0, 0, 8))),
+            (self.transfer, rng.choice((0, 1, 3))),
+            (self.pause, rng.choice((0, 0, 2, 4))),
+            (self.break_links, rng.choice((0, 1, 4))),
+            (self.mend_links, 4),
+            (self.stand_now, 4),
+            (self.wipe, rng.choice((0, 0, 2))),
         ]
         self.events, self.weights = zip(*events, strict=True)
 
@@ -78,22 +93,28 @@ class Schedule:
     def work(self) -> None:
         """Each server takes up work, or comes to the end of writing a batch."""
         for core in self.cluster.cores():
+            if core.id in self.paused:
+                continue
             if self.cluster.servers[core.id].open is None:
                 self.cluster.begin(core.id)
             elif self.rng.random() < self.disk_speeds.get(core.id, 1.0):
                 self.cluster.finish(core.id)
 
     def deliver(self) -> None:
-        for _ in range(self.rng.randrange(len(self.cluster.flying) + 2)):
-            if self.cluster.flying:
-                self.cluster.deliver_some()
+        flying = self.cluster.flying
+        for _ in range(self.rng.randrange(len(flying) + 2)):
+            if flying and flying[0].to_id in self.paused:
+                flying.append(flying.pop(0))
+            elif flying:
+                self.cluster.deliver_some(self.paused)
 
     # --- what may happen -------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """A tick each for about half of the servers: their clocks need not agree."""
+        """A tick of real time, which a process that counts ticks may miss, and a clock never does."""
+        self.cluster.advance_clocks(TICK_MS)
         for core in self.cluster.cores():
-            if self.rng.random() < 0.7:
+            if self.rng.random() < 0.7 and core.id not in self.paused:
                 core.tick()
 
     def campaign(self) -> None:
@@ -108,7 +129,8 @@ class Schedule:
 
     def read(self) -> None:
         for leader in self.cluster.leaders():
-            self.cluster.read(leader.id)
+            if leader.id not in self.paused:
+                self.cluster.read(leader.id)
 
     def crash(self) -> None:
         """Gone until `restart`."""
@@ -120,10 +142,11 @@ class Schedule:
         """Gone and back before anybody has noticed."""
         id = self.victim()
         self.stop(id)
-        self.cluster.restart(id)
+        self.start(id)
 
     def stop(self, id: NodeId) -> None:
         """At any moment: before the batch is synced, after it, or after what it lets go is sent."""
+        self.paused.discard(id)
         moment = self.rng.choice(("", "persist", "send"))
         if moment and (self.cluster.servers[id].open or self.cluster.begin(id)):
             self.cluster.finish(id, crash_after=moment)
@@ -133,7 +156,20 @@ class Schedule:
     def restart(self) -> None:
         down = [server.id for server in self.cluster.servers.values() if server.core is None]
         if down:
-            self.cluster.restart(self.rng.choice(down))
+            self.start(self.rng.choice(down))
+
+    def start(self, id: NodeId) -> None:
+        """It knows of no links, and some of the others see it come back."""
+        self.cluster.restart(id)
+        self.began(id)
+        for core in self.cluster.cores():
+            if core.id != id and self.rng.random() < 0.5:
+                core.report_link_up(id, same_incarnation=False)
+                self.down.discard((core.id, id))
+
+    def began(self, id: NodeId) -> None:
+        self.incarnations[id] += 1
+        self.down = {(observer, peer) for observer, peer in self.down if observer != id}
 
     def cut(self) -> None:
         """One direction between two servers, or two sides, often with a leader in the minority."""
@@ -153,6 +189,74 @@ class Schedule:
         if server.open is None and self.cluster.core(id).applied_index > server.disk.snapshot.index:
             self.cluster.compact(id, keep=self.rng.choice((0, 5)))
 
+    def transfer(self) -> None:
+        """To anybody, also to who cannot lead."""
+        for leader in self.cluster.leaders():
+            leader.transfer(self.rng.choice([None, *self.cluster.servers]))
+
+    def pause(self) -> None:
+        """A process stands still and its clock does not; or it goes on, and what waited is read."""
+        if self.paused:
+            self.paused.clear()
+            self.read()
+            for leader in self.cluster.leaders():
+                self.cluster.work(leader.id)
+        else:
+            self.paused.add(self.victim())
+
+    def break_links(self) -> None:
+        """Some see their link to somebody break, rightly or not: messages may arrive all the same."""
+        peer = self.victim()
+        self.seen[peer] = self.incarnations[peer]
+        for core in self.cluster.cores():
+            if core.id != peer and self.rng.random() < 0.7:
+                core.report_link_down(peer)
+                self.down.add((core.id, peer))
+
+    def mend_links(self) -> None:
+        for observer, peer in sorted(self.down):
+            core = self.cluster.servers[observer].core
+            if core is not None and self.rng.random() < 0.5:
+                core.report_link_up(peer, self.seen[peer] == self.incarnations[peer])
+                self.down.discard((observer, peer))
+
+    def stand_now(self) -> None:
+        """Early, or too early."""
+        core = self.cluster.core(self.up())
+        if core.take_stand_in_ms() is not None or self.rng.random() < 0.2:
+            core.stand_now()
+
+    def wipe(self) -> None:
+        """One directory at a time is lost, and only where the others are a majority without it.
+
+        The links to the server that was are gone with it, and what it had sent.
+        """
+        id = self.up()
+        if self.wiped is not None or not self.can_do_without(id):
+            return
+        self.wiped = id
+        self.paused.discard(id)
+        self.cluster.wipe(id)
+        self.began(id)
+        flying = self.cluster.flying
+        flying[:] = [message for message in flying if message.from_id != id]
+        for core in self.cluster.cores():
+            if core.id != id:
+                core.report_link_up(id, same_incarnation=False)
+
+    def can_do_without(self, id: NodeId) -> bool:
+        """Whether every configuration that may be in effect has three voters, and it is one."""
+        cores = [server.core for server in self.cluster.servers.values()]
+        return all(
+            core is not None
+            and all(
+                len(configuration.voters) >= 3 and id in configurations.ids(configuration.voters)
+                for _, configuration in core.membership.steps
+                if configuration.voters
+            )
+            for core in cores
+        )
+
     def change_membership(self) -> None:
         for leader in self.cluster.leaders():
             leader.propose_configuration(self.next_configuration(leader))
@@ -160,6 +264,8 @@ class Schedule:
     def next_configuration(self, leader: RaftCore) -> Configuration:
         old = leader.configuration
         members = configurations.ids(old.voters + old.learners)
+        if self.wiped is not None:
+            return self.with_wiped(old, self.wiped)
         if old.learners and self.rng.random() < 0.6:
             return configurations.with_voter(old, self.rng.choice(old.learners).id)
         if len(members) > 1 and self.rng.random() < 0.4:
@@ -168,7 +274,18 @@ class Schedule:
             return old
         id = NodeId(f"n{len(self.cluster.servers) + 1}")
         self.cluster.add_server(id)
+        self.incarnations[id] = self.seen[id] = 0
         return configurations.with_learner(old, Member(id, f"u-{id}"))
+
+    def with_wiped(self, old: Configuration, id: NodeId) -> Configuration:
+        """It is taken in again, and nothing else is changed until it votes."""
+        member = Member(id, self.cluster.servers[id].uuid)
+        if member in old.voters:
+            self.wiped = None
+            return old
+        if member in old.learners:
+            return configurations.with_voter(old, id)
+        return configurations.with_replacement(old, member)
 
     # --- and how it must end ---------------------------------------------------------------------
 
@@ -177,9 +294,14 @@ class Schedule:
         cluster = self.cluster
         cluster.loss = cluster.repeat = cluster.reorder = 0.0
         cluster.heal()
+        self.paused.clear()
         for server in list(cluster.servers.values()):
             if server.core is None:
-                cluster.restart(server.id)
+                self.start(server.id)
+        for core in cluster.cores():
+            for id in cluster.servers:
+                if id != core.id:
+                    core.report_link_up(id, same_incarnation=True)
         self.pass_time(rounds, self.is_even)
         assert self.is_even(), "the cluster does not recover"
         goal = cluster.leader().last_index
@@ -191,9 +313,16 @@ class Schedule:
         for _ in range(rounds):
             if is_done():
                 return
+            self.cluster.advance_clocks(TICK_MS)
             for core in self.cluster.cores():
                 core.tick()
             self.cluster.settle()
+            self.change_membership_of_wiped()
+
+    def change_membership_of_wiped(self) -> None:
+        for leader in self.cluster.leaders():
+            if self.wiped is not None and leader.id != self.wiped:
+                leader.propose_configuration(self.with_wiped(leader.configuration, self.wiped))
 
     def go_on(self, goal: Index) -> bool:
         """Propose. Whether something behind `goal` has reached everybody.

@@ -167,8 +167,12 @@ class _Runner:
         return f"{id} appends {_entry(entry)}"
 
     def do_change(self, id: str, change: str, target: str) -> str:
-        core, target_id = self.cluster.core(id), NodeId(target)
-        result = core.propose_configuration(self._changed(core.configuration, change, target_id))
+        core = self.cluster.core(id)
+        try:
+            changed = self._changed(core.configuration, change, NodeId(target))
+        except KeyError:
+            return f"{target} is not there"
+        result = core.propose_configuration(changed)
         return f"{id} appends {_entry(result)}" if isinstance(result, Entry) else result.value
 
     def _changed(self, old: Configuration, change: str, id: NodeId) -> Configuration:

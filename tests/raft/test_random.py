@@ -6,6 +6,8 @@ import random
 
 import pytest
 
+from resplock.raft.messages import TimeoutNow
+from tests.raft.cluster import Cluster
 from tests.raft.schedule import Schedule
 
 SEEDS_A_PART, PARTS = 75, 4
@@ -31,6 +33,14 @@ def test_the_schedules_reach_what_they_are_for() -> None:
     assert sum(len(server.lost) for run in runs for server in run.servers.values()) > 50
     assert sum(len(server.received) for run in runs for server in run.servers.values()) > 2
     assert sum(len(run.servers) > 5 for run in runs) > 5
+    assert sum(len(run.of_kind(TimeoutNow)) for run in runs) > 30
+    assert sum(run.settings["lease"] is True for run in runs) > 20
+    assert sum(_is_wiped_and_back(run) for run in runs) > 5
+
+
+def _is_wiped_and_back(run: Cluster) -> bool:
+    voters = run.leader().configuration.voters
+    return any(voter.uuid.endswith("+") for voter in voters)
 
 
 def test_a_seed_is_one_run() -> None:
