@@ -4,8 +4,9 @@ I/O.
 
     <data directory>/      mode 0700
       lock                 held by the running process; its pid
-      identity             format, node id and uuid, written once: its presence says that the
-                           directory was made completely
+      identity             format, node id and uuid: its presence says that the directory was
+                           made completely
+      cluster              (resplock.server.bootstrap)
       log/  snapshots/     (resplock.server.storage)
 
 The uuid tells a server from one that was started under the same id after its data was wiped. A
@@ -41,7 +42,9 @@ from resplock.types import NodeId
 FORMAT = 1
 """The format of the directory as a whole."""
 
-_OURS = frozenset({"lock", "identity", "identity.new", "log", "log.new", "snapshots"})
+_OURS = frozenset(
+    {"lock", "identity", "identity.new", "cluster", "cluster.new", "log", "log.new", "snapshots"}
+)
 _NOT_DATA = frozenset({"lost+found"})
 """What a fresh file system may hold."""
 
@@ -108,6 +111,13 @@ class DataDirectory:
             raise
         return cls(path, lock_fd, identity, created)
 
+    def replace_uuid(self) -> None:
+        """Become another server of the same id, durably. Raises StorageError."""
+        fresh = uuid.uuid4().hex
+        with storage_errors(self.path, "write the identity file"):
+            replace_file(self.path / "identity", encode_identity(self.node_id, fresh))
+        self.uuid = fresh
+
     def close(self) -> None:
         """Let another process have it. Close the log first. May be called twice."""
         if self._lock_fd >= 0:
@@ -127,6 +137,11 @@ def _crc(identity: Identity) -> int:
 
 def _make(path: Path, node_id: NodeId) -> None:
     """Make what a new node has; the identity last. Begins anew what a crash left half made."""
+    if (path / "cluster").exists():
+        raise StorageError(
+            f"{path}: belongs to a cluster but has no identity file. Put the file `identity` back "
+            f"from a backup. {REJOIN}"
+        )
     if (path / "log").exists():
         if not _is_untouched(path):
             raise StorageError(

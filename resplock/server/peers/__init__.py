@@ -6,7 +6,7 @@ I/O layer. Where each thing is:
     links      one peer: sessions, up and down        framing    bytes to frames
     dialer     dialing a member again and again       greeting   who is there, and whether to talk
     listener   the peer port                          complaints what the log says of peers
-    snapshots  sending and receiving their files      tasks, addresses
+    snapshots  sending and receiving their files      tasks      asyncio, mended
 
 What it does not do: it does not decide who is a member, nor which of two servers with one id is the
 right one; it says who has shown itself. It encrypts nothing and asks for no password: the peer port

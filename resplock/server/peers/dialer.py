@@ -10,11 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from resplock import limits
-from resplock.errors import ConfigError
+from resplock.addresses import split_host
 from resplock.raft.entries import Member
 from resplock.server.clocks import now_ms
 from resplock.server.peers import greeting
-from resplock.server.peers.addresses import split_address
 from resplock.server.peers.greeting import Hello, Kind, Refused, Unreachable
 from resplock.server.peers.links import Link, Session
 from resplock.server.peers.stream import Stream, dial
@@ -122,9 +121,9 @@ async def dial_member(
 ) -> tuple[Stream, Hello]:
     """Connect to a member, greet, and judge its answer; see `dial`. Raises Unreachable."""
     try:
-        host, port = split_address(member.peer_address)
-    except ConfigError as error:
-        raise Unreachable(str(error)) from error
+        host, port = split_host(member.peer_address)
+    except ValueError as error:
+        raise Unreachable(f"{member.peer_address!r} is no address") from error
     stream, answer = await dial(
         host, port, greeting.hello(peers.identity, kind, member.id, session)
     )

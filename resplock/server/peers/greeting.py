@@ -81,10 +81,9 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Which of the dialer's sessions with the acceptor this connection belongs to: they count up."""
     empty: bool = False
     """Its directory holds no term and no entry."""
-    digest: Label = ""
-    """Of the members that it was told of for the first start; empty when it was told of none."""
     initial: Annotated[tuple[Server, ...], Meta(max_length=32)] = ()
-    """The members that its cluster began with; only in the answer to a probe."""
+    """Only in the answer to a probe: the members that its cluster began with, or, while it belongs
+    to none, is to begin with."""
 
     @property
     def member(self) -> Member:
@@ -114,7 +113,6 @@ class Identity(msgspec.Struct, frozen=True):
     """Random, 63 bits, made anew by each process."""
     cluster_id: str = ""
     empty: bool = False
-    digest: str = ""
     initial: tuple[Member, ...] = ()
 
 
@@ -150,7 +148,6 @@ def hello(identity: Identity, kind: Kind, meant_for: str = "", session: int = 0)
         meant_for=meant_for,
         session=session,
         empty=identity.empty,
-        digest=identity.digest,
         initial=tuple(map(server_of, identity.initial)) if kind is Kind.PROBE else (),
     )
 

@@ -20,10 +20,10 @@ from typing import Any
 
 import uvloop
 
+from resplock.addresses import split_host
 from resplock.raft.entries import Member
 from resplock.raft.messages import Heartbeat, Message, PeerError
 from resplock.server.peers import Identity, Peers
-from resplock.server.peers.addresses import split_address
 from resplock.types import NodeId
 
 CLUSTER = "c1"
@@ -82,7 +82,7 @@ class Node:
 
     @property
     def port(self) -> int:
-        return split_address(self.member.peer_address)[1]
+        return split_host(self.member.peer_address)[1]
 
     def knows(self, *others: Node, removed: tuple[str, ...] = ()) -> None:
         self.peers.set_members([self.member, *(other.member for other in others)], removed)

@@ -17,7 +17,7 @@ from resplock.types import NodeId
 
 def identity(id: str, cluster: str = "c1", uuid: str = "") -> Identity:
     member = Member(NodeId(id), uuid or f"u-{id}", f"{id}:7379", f"{id}:17379")
-    return Identity(member, 42, cluster, True, "digest", (member,))
+    return Identity(member, 42, cluster, True, (member,))
 
 
 MINE = identity("n1")
@@ -142,6 +142,6 @@ def test_the_bytes_of_version_1() -> None:
         "c1", greeting.Server(NodeId("n1"), "u1", "a:1", "b:2"), 5, Kind.COMMANDS, "n2", 3
     )
     assert greeting.encode(hello).hex() == (
-        "524c504c019a01a2633194a26e31a27531a3613a31a3623a320502a26e3203c2a090"
+        "524c504c019901a2633194a26e31a27531a3613a31a3623a320502a26e3203c290"
     )
     assert greeting.encode(Refusal(5, "gone")).hex() == "524c504c01930205a4676f6e65"
