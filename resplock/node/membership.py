@@ -4,7 +4,8 @@ Pure. Works on the leader, one change at a time, as the core demands (thesis 4.1
 
 1. operators' requests, in their order, each answered once it is committed;
 2. a server whose data directory was wiped (a known id with a new uuid) takes the place of the old
-   one as a learner: the old one, which may have voted and acknowledged, never counts again;
+   one as a learner: the old one, which may have voted and acknowledged, never counts again; one
+   that has moved gets its new addresses;
 3. a learner that has caught up is promoted.
 
 Requests are idempotent, so what a change of leader interrupts is asked of the next one.
@@ -86,7 +87,7 @@ class MembershipKeeper:
         self.is_due = False
         if self._pending:
             self._work_on_request(self._pending[0], now_ms, committed)
-        elif not self._replace_wiped():
+        elif not self._take_seen():
             self._promote()
 
     def _work_on_request(self, pending: _Pending, now_ms: int, committed: Configuration) -> None:
@@ -133,16 +134,16 @@ class MembershipKeeper:
             return None
         return CommandError(f"the membership was not changed: {refusal.value}")
 
-    def _replace_wiped(self) -> bool:
-        """Put a server that lost its data in the place of the one that it was."""
-        for id, member in sorted(self._seen.items()):
-            known = _find(self._core.configuration, id)
-            if known is None or known.uuid in ("", member.uuid):
+    def _take_seen(self) -> bool:
+        """Put a server that lost its data in the place of the one that it was; note addresses."""
+        configuration = self._core.configuration
+        for _, member in sorted(self._seen.items()):
+            known = _find(configuration, member.id)
+            if known is None or known == member or not known.uuid:
                 continue
-            if configurations.tombstone(member) in self._core.configuration.removed:
-                continue
-            self._core.propose_configuration(_added(self._core.configuration, member))
-            return True
+            if configurations.tombstone(member) not in configuration.removed:
+                self._core.propose_configuration(_added(configuration, member))
+                return True
         return False
 
     def _promote(self) -> None:

@@ -46,12 +46,13 @@ from resplock.raft.entries import (
     SnapshotMeta,
     configuration_of,
 )
-from resplock.raft.messages import Message
+from resplock.raft.messages import AppendReply, HeartbeatReply, Message
 from resplock.raft.ready import Ready
 from resplock.state.snapshots import TableSnapshot
 from resplock.state.table import LockTable
 from resplock.types import LockName, NodeId, StampMs, Term, hash_slot
 
+_ACKNOWLEDGEMENTS = (AppendReply, HeartbeatReply)
 _NO_NAME = LockName(b"\0")
 
 
@@ -99,6 +100,7 @@ class Node:
         # Other nodes.
         self._links: dict[NodeId, Link] = {}
         self._incarnations: dict[NodeId, int] = {}
+        self._uuids: dict[NodeId, str] = {}
         self._outbox: list[tuple[NodeId, NodeMessage]] = []
         self._asking: dict[int, list[Asked]] = {}
         self._requesting: dict[int, tuple[Client, Request]] = {}
@@ -130,7 +132,13 @@ class Node:
         self._requests.append((client, request))
 
     def step(self, message: Message) -> None:
-        """Take a Raft message from a peer."""
+        """Take a Raft message from a peer.
+
+        What a server acknowledges counts only if it is the one that the configuration names: one
+        whose data directory was wiped has the id, and none of what its predecessor acknowledged.
+        """
+        if type(message) in _ACKNOWLEDGEMENTS and self._is_stranger(message.from_id):
+            return
         self.core.step(message)
 
     def tick(self, now_ms: int) -> None:
@@ -173,8 +181,15 @@ class Node:
             self._ask_again()
 
     def member_seen(self, member: Member) -> None:
-        """A server has shown itself in a handshake."""
+        """A server has shown itself in a handshake: the next `link_up` with its id is its."""
+        self._uuids[member.id] = member.uuid
         self._keeper.seen(member)
+
+    def _is_stranger(self, id: NodeId) -> bool:
+        """Whether the server of this id is another than the one that this leader replicates to."""
+        progress = self.core.progress.get(id)
+        uuid = self._uuids.get(id)
+        return bool(uuid and progress and progress.uuid and progress.uuid != uuid)
 
     def receive(self, peer: NodeId, message: NodeMessage) -> None:
         """Take a message from another node, over the link that is up."""

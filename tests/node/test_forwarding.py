@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from resplock.node.administration import AddServer, RemoveServer, Transfer
 from resplock.node.messages import NotProposed
@@ -313,6 +314,28 @@ def test_a_transfer_to_nobody_is_refused(trio: Trio) -> None:
     trio.pass_time(100)
     [refused] = caller.take()
     assert "only a voter can lead" in str(refused)
+
+
+def test_a_wiped_server_acknowledges_nothing_in_its_predecessors_name(trio: Trio) -> None:
+    """Else the leader would commit with a server that may not remember what it has promised."""
+    trio["n1"].node.member_seen(trio.wipe("n2"))
+    trio.alone = {"n3"}
+    caller = Caller()
+    trio["n1"].node.submit(caller, [acquire("a")])
+    trio["n1"].turn()
+    trio.settle()
+    assert trio["n2"].commands()[-1:] == [acquire("a")], "it took it"
+    assert caller.take() == [], "and did not count"
+    trio.alone = set()
+    trio.pass_time(300)
+    assert kinds(caller) == ["Granted"]
+
+
+def test_a_server_that_has_moved_gets_its_new_address(trio: Trio) -> None:
+    moved = replace(member_of("n2"), client_address="elsewhere:1")
+    trio["n1"].node.member_seen(moved)
+    trio.pass_time(200)
+    assert moved in trio["n3"].node.core.configuration.voters
 
 
 def test_released_is_answered_across_nodes(trio: Trio) -> None:
