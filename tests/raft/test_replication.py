@@ -266,7 +266,7 @@ FIGURE_7 = {
 
 @pytest.mark.parametrize("name", "abcdef")
 def test_figure_7_every_follower_comes_to_the_leaders_log(name: str) -> None:
-    """Section 5.3: missing entries, entries too many, or both, over several terms."""
+    """Section 5.3 and figure 7: missing entries, entries too many, or both, over several terms."""
     cluster = with_logs(n1=FIGURE_7["leader"], n2=FIGURE_7["a"], n3=FIGURE_7[name])
     cluster.core("n1").term = Term(7)
     cluster.partition(["n1", "n2"])
