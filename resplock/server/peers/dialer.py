@@ -59,12 +59,13 @@ class Dialer:
             await self._pause(backoff_ms(failures, self._peers.rng.uniform))
 
     async def _pause(self, wait_ms: float) -> None:
-        self._wake.clear()
+        """Wait, unless the member has shown itself since the last attempt was begun."""
         try:
             async with asyncio.timeout(wait_ms / 1000):
                 await self._wake.wait()
         except TimeoutError:
             pass
+        self._wake.clear()
 
     async def _connect(self) -> Session:
         """One attempt. Raises Unreachable."""

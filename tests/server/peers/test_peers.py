@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 
+import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
+from resplock import limits
 from resplock.server.peers.greeting import Kind
 from tests.server.peers.nodes import Node, eventually, nodes, on_uvloop
 
@@ -196,3 +198,24 @@ async def test_trouble_is_logged_once_a_minute() -> None:
     assert refused[0]["peer"] == "n2"
     assert refused[0]["error"] == "it says: n2 belongs to cluster c2, and n1 to cluster c1"
     assert len([line for line in logs if line["event"] == "peer refused"]) == 1
+
+
+@on_uvloop
+async def test_a_peer_that_dials_is_dialed_back_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also when the attempt before has just failed and the next would be long in coming."""
+    monkeypatch.setattr(limits, "PEER_BACKOFF_MS_MIN", 3_600_000)
+    monkeypatch.setattr(limits, "PEER_BACKOFF_MS_MAX", 3_600_000)
+    async with nodes("n1", "n2", acquainted=False) as (one, two):
+        port, member = two.port, two.member
+        two.peers.close()
+        one.peers.set_members([member])
+        await eventually(lambda: one.peers.status(member.id).last_error)
+        again = Node("n2")
+        try:
+            await again.start(port)
+            again.knows(one)
+            await eventually(lambda: one.peers.link(again.id).dialed)
+        finally:
+            again.peers.close()
