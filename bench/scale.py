@@ -1,8 +1,8 @@
 """At scale: memory of a million held locks, stalls of the event loop, restart, idle connections.
 
     memory       loads the locks and reports the server's resident memory; then how long a PING
-                 waits: at rest, under light traffic, while a snapshot is taken, and during further
-                 commands (enough of them for any garbage collection to come round)
+                 waits: at rest, under light traffic, while a snapshot is taken, during further
+                 commands, and while a full garbage collection is forced
     restart      kill -9 after that, then how long a start takes until PING and LOCK.GET are right
     connections  memory of idle connections, in a server of their own
 
@@ -14,30 +14,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import hiredis
-
+from bench.client import Client, ErrorReply, encode
 from bench.servers import (
     ROOT,
     BenchError,
     Resplock,
     Server,
     data_parent,
-    file_system,
+    setting,
     stop_on_sigterm,
 )
+from bench.terminal import progress
 
 MEMORY_MB_MAX = 600.0
 STALL_MS_MAX = 50.0
@@ -47,14 +45,17 @@ TTL_MS = 3_600_000
 LOAD_BATCH = 500
 FURTHER_BATCH = 50
 """Small, so that a PING between two batches shows a stall and not the batch."""
+COLLECTIONS = 5
 SAMPLES = 1000
 SNAPSHOT_DEADLINE_S = 120.0
 SPARE_FILES = 200
 """File descriptors that the server needs beside its connections."""
 
 
-class ErrorReply(BenchError):
-    """The server answered a command with an error."""
+class Collecting(Resplock):
+    """This project's server, which can be told to collect garbage."""
+
+    module = "bench.collecting"
 
 
 class Line(NamedTuple):
@@ -64,68 +65,6 @@ class Line(NamedTuple):
     value: float
     unit: str
     at_most: float | None = None
-
-
-class Client:
-    """One blocking RESP2 connection."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self.reader = hiredis.Reader()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.connection.close()
-
-    def read(self) -> Any:
-        """The next reply; an error reply is returned, not raised."""
-        while (reply := self.reader.gets()) is False:
-            data = self.connection.recv(1 << 16)
-            if not data:
-                raise BenchError("the server closed the connection")
-            self.reader.feed(data)
-        return reply
-
-    def call(self, *argv: str) -> Any:
-        """Send one command and return its reply. Raises ErrorReply."""
-        self.connection.sendall(encode(*argv))
-        return checked(self.read(), argv[0])
-
-    def call_map(self, *argv: str) -> dict[str, Any]:
-        """As `call`, for a reply of fields and values."""
-        reply = self.call(*argv)
-        if not isinstance(reply, list):
-            raise BenchError(f"{' '.join(argv)} answered {reply!r}, which is not a map")
-        return dict(zip((field.decode() for field in reply[::2]), reply[1::2], strict=True))
-
-    def pipeline(self, batches: Iterable[list[bytes]]) -> Iterator[Any]:
-        """Send batches of commands, the next one while the last one's replies are read."""
-        waiting = 0
-        for batch in batches:
-            self.connection.sendall(b"".join(batch))
-            for _ in range(waiting):
-                yield checked(self.read(), "a pipelined command")
-            waiting = len(batch)
-        for _ in range(waiting):
-            yield checked(self.read(), "a pipelined command")
-
-
-def encode(*argv: str) -> bytes:
-    """One command as an array of bulk strings."""
-    parts = [b"*%d\r\n" % len(argv)]
-    for argument in argv:
-        raw = argument.encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
-    return b"".join(parts)
-
-
-def checked(reply: Any, command: str) -> Any:
-    """The reply. Raises ErrorReply when it is an error."""
-    if isinstance(reply, hiredis.HiredisError):
-        raise ErrorReply(f"{command} answered: {reply}")
-    return reply
 
 
 def owner_of(number: int) -> str:
@@ -259,6 +198,13 @@ def measure_memory(server: Server, options: argparse.Namespace) -> Iterator[Line
         yield Line("snapshot file", snapshot["bytes"] / 1e6, "MB")
         with probed(server, stalls, f"during {options.further:,} commands", STALL_MS_MAX):
             run_further(client, options.further)
+        with (
+            light_traffic(server),
+            probed(server, stalls, "during full garbage collections", STALL_MS_MAX),
+        ):
+            for _ in range(COLLECTIONS):
+                os.kill(server.pid, signal.SIGUSR1)
+                time.sleep(0.5)
     yield from stalls
     yield Line("resident memory after all that", server.memory_mb(), "MB", MEMORY_MB_MAX)
     yield Line("resident memory, its peak", server.memory_mb("VmHWM"), "MB")
@@ -328,12 +274,6 @@ def show(line: Line) -> None:
     print(text.rstrip(), flush=True)
 
 
-def progress(text: str) -> None:
-    """Show on a terminal what is going on, on one line."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.scale",
@@ -357,11 +297,8 @@ def parse_options() -> argparse.Namespace:
 def measure(options: argparse.Namespace) -> Iterator[Line]:
     parent = data_parent()
     if options.only != "connections":
-        with Resplock(parent) as server:
-            print(
-                f"{server.version()}; Python {platform.python_version()}; "
-                f"{os.cpu_count()} cores; {file_system(parent)}"
-            )
+        with Collecting(parent) as server:
+            print(setting(parent, server.version()))
             # restart needs what memory has loaded
             yield from measure_memory(server, options)
             if options.only != "memory":

@@ -1,11 +1,13 @@
 """The servers that are measured: started on a free loopback port with a data directory of their own.
 
-Standard library only. Servers are ended by their process id, also when a measurement fails.
+Servers are ended by their process id, also when a measurement fails.
 """
 
 from __future__ import annotations
 
 import os
+import platform
+import random
 import shutil
 import signal
 import socket
@@ -18,6 +20,9 @@ from types import TracebackType
 from typing import Self
 
 ROOT = Path(__file__).parent.parent
+PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to outgoing connections, one of which could otherwise take the
+port of a server while that is down."""
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -45,9 +50,13 @@ def data_parent() -> Path:
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
+    for port in random.Random().sample(PORTS, 100):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
         return port
+    raise BenchError(f"no free port among 100 of {PORTS.start} to {PORTS.stop - 1}")
 
 
 class Server:
@@ -72,7 +81,7 @@ class Server:
         raise NotImplementedError
 
     def __enter__(self) -> Self:
-        self.directory = Path(tempfile.mkdtemp(prefix=f"{self.mode}-", dir=self.parent))
+        self.make_directory()
         self.port = free_port()
         try:
             self.start()
@@ -88,6 +97,14 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         self.end(signal.SIGTERM)
+        self.remove_directory()
+
+    def make_directory(self) -> None:
+        """An empty directory for its data."""
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{self.mode}-", dir=self.parent))
+
+    def remove_directory(self) -> None:
+        """Leave nothing of it behind."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self._output().unlink(missing_ok=True)
 
@@ -98,19 +115,35 @@ class Server:
 
     def start(self) -> float:
         """Start the process; how many seconds it took until it answered PING."""
-        output = self._output()
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("RESPLOCK_")}
         began = time.monotonic()
-        with output.open("ab") as log:
+        self.begin()
+        self.wait_until_it_answers()
+        return time.monotonic() - began
+
+    def begin(self) -> None:
+        """Start the process, and wait for nothing."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RESPLOCK_")}
+        with self._output().open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=ROOT,
             )
-        while time.monotonic() - began < START_DEADLINE_S:
+
+    def wait_until_it_answers(self) -> None:
+        """Return once it answers PING."""
+        assert self.process is not None, "the server has not been started"
+        output = self._output()
+        deadline = time.monotonic() + START_DEADLINE_S
+        while time.monotonic() < deadline:
             status = self.process.poll()
             if status is not None:
                 raise BenchError(f"{self.name} ended with status {status}:\n{tail(output)}")
             if self._answers_ping():
-                return time.monotonic() - began
+                return
             time.sleep(0.005)
         raise BenchError(f"{self.name} did not answer in {START_DEADLINE_S:.0f} s:\n{tail(output)}")
 
@@ -127,9 +160,9 @@ class Server:
             self.process.wait()
         self.process = None
 
-    def connect(self) -> socket.socket:
-        """A blocking connection to the server, with a timeout of a minute."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+    def connect(self, timeout_s: float = 60) -> socket.socket:
+        """A blocking connection to the server."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
@@ -137,6 +170,10 @@ class Server:
         """CPU time so far, user and system, of all threads. See proc(5), /proc/PID/stat."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+    def processes(self) -> list[Server]:
+        """The servers that do the work, the one that clients connect to first."""
+        return [self]
 
     def memory_mb(self, field: str = "VmRSS") -> float:
         """Resident memory now, or its highest value so far with `VmHWM`, in units of 10^6 bytes."""
@@ -184,26 +221,23 @@ class Resplock(Server):
 
     name = "resplock"
     mode = "resplock"
+    module = "resplock"
+    """What python runs: the clone's code, wherever another one is installed."""
 
     def command(self) -> list[str]:
         return [
-            *(self._program(), "serve", "--host", "127.0.0.1", "--port", str(self.port)),
+            *(sys.executable, "-m", self.module),
+            *("serve", "--host", "127.0.0.1", "--port", str(self.port)),
             *("--data-dir", str(self.directory)),
         ]
 
     def version(self) -> str:
-        return output_of([self._program(), "--version"])
-
-    def _program(self) -> str:
-        for directory in (Path(sys.executable).parent, ROOT / ".venv" / "bin"):
-            if (directory / "resplock").exists():
-                return str(directory / "resplock")
-        raise BenchError("resplock is not installed: run `make bench`, which makes .venv")
+        return output_of([sys.executable, "-m", "resplock", "--version"])
 
 
 def output_of(command: list[str]) -> str:
     """What a command prints. Raises BenchError when it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         raise BenchError(f"{' '.join(command)} failed:\n{done.stderr.strip()}")
     return done.stdout.strip()
@@ -224,6 +258,14 @@ def file_system(path: Path) -> str:
     if kind in ("tmpfs", "ramfs"):
         raise BenchError(f"{path} is in memory ({kind}), where syncing costs nothing")
     return kind
+
+
+def setting(parent: Path, *programs: str) -> str:
+    """One line: what is measured, and on what."""
+    return (
+        f"{', '.join(programs)}; Python {platform.python_version()}; {os.cpu_count()} cores; "
+        f"{file_system(parent)}"
+    )
 
 
 def stop_on_sigterm() -> None:
