@@ -5,12 +5,13 @@
 # make fuzz    the property tests, with many more examples
 # make sim     200 seeds of the simulator: whole clusters in virtual time, with faults
 # make bench   this server beside Redis with appendfsync always
+# make bench-cluster    the same with three nodes, the leader under load
 # make scale   memory, stalls, restart and idle connections at scale
 #
 # ARGS="..." is passed on, as in: make test ARGS="tests/resp -k inline"
 # Each makes .venv when it is missing and updates it when pyproject.toml has changed.
 
-.PHONY: run test check format fuzz sim bench scale
+.PHONY: run test check format fuzz sim bench bench-cluster scale
 .DEFAULT_GOAL := run
 
 BIN := .venv/bin
@@ -54,6 +55,11 @@ bench: $(RUN_READY)
 	@scripts/fetch-redis
 	@scripts/fetch-gcc
 	$(BIN)/python -m bench.compare $(ARGS)
+
+bench-cluster: $(RUN_READY)
+	@scripts/fetch-redis
+	@scripts/fetch-gcc
+	$(BIN)/python -m bench.compare --nodes 3 $(ARGS)
 
 scale: $(RUN_READY)
 	$(BIN)/python -m bench.scale $(ARGS)
