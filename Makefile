@@ -6,12 +6,14 @@
 # make sim     200 seeds of the simulator: whole clusters in virtual time, with faults
 # make bench   this server beside Redis with appendfsync always
 # make bench-cluster    the same with three nodes, the leader under load
+# make bench-failover   how long nobody gets a lock: leader killed, stopped, handing over
+# make bench-stability  no election without a reason under full load
 # make scale   memory, stalls, restart and idle connections at scale
 #
 # ARGS="..." is passed on, as in: make test ARGS="tests/resp -k inline"
 # Each makes .venv when it is missing and updates it when pyproject.toml has changed.
 
-.PHONY: run test check format fuzz sim bench bench-cluster scale
+.PHONY: run test check format fuzz sim bench bench-cluster bench-failover bench-stability scale
 .DEFAULT_GOAL := run
 
 BIN := .venv/bin
@@ -60,6 +62,13 @@ bench-cluster: $(RUN_READY)
 	@scripts/fetch-redis
 	@scripts/fetch-gcc
 	$(BIN)/python -m bench.compare --nodes 3 $(ARGS)
+
+bench-failover: $(RUN_READY)
+	$(BIN)/python -m bench.failover $(ARGS)
+
+bench-stability: $(RUN_READY)
+	@scripts/fetch-gcc
+	$(BIN)/python -m bench.stability $(ARGS)
 
 scale: $(RUN_READY)
 	$(BIN)/python -m bench.scale $(ARGS)

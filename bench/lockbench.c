@@ -5,6 +5,7 @@
 //   redis      SET key owner NX PX 30000          ;  DEL key
 // One line of JSON comes out: cycles per second, and percentiles of the acquire and of the whole cycle.
 // all_cycles counts the warm-up too: the server's CPU time over the whole run divides by it.
+// longest_gap_us is the longest time in which no reply came on any connection, the warm-up left out.
 //
 // build:  gcc -O2 -o lockbench lockbench.c      (bench.compare does it)
 // use:    lockbench -p 7379 -c 64 -P 1 -d 4 -w 1 -m resplock [-h 127.0.0.1] [-k PREFIX] [-s]
@@ -36,7 +37,7 @@ typedef struct {
 static const char *host = "127.0.0.1", *mode = "resplock", *prefix = "bench";
 static int port = 7379, conns = 1, depth = 1, shared_names = 0;
 static double seconds = 4, warmup = 1;
-static uint64_t cycles, all_cycles, refusals, errors, serial, histo[2][BUCKETS];
+static uint64_t cycles, all_cycles, refusals, errors, serial, longest_gap, histo[2][BUCKETS];
 static int measuring; static char last_error[128];
 
 static uint64_t now_ns(void) {
@@ -141,10 +142,15 @@ int main(int argc, char **argv) {
     while (c->count < depth) send_acquire(c, &c->ring[c->count++]);
     flush(c);
   }
-  uint64_t t0 = now_ns(), from = 0, until = t0 + (warmup + seconds) * 1e9;
+  uint64_t t0 = now_ns(), from = 0, last = 0, until = t0 + (warmup + seconds) * 1e9;
   while (now_ns() < until) {
-    if (!measuring && now_ns() - t0 > warmup * 1e9) { measuring = 1; from = now_ns(); }
+    if (!measuring && now_ns() - t0 > warmup * 1e9) { measuring = 1; last = from = now_ns(); }
     struct epoll_event ev[256]; int n = epoll_wait(ep, ev, 256, 50);
+    if (n && measuring) {
+      uint64_t now = now_ns();
+      if (now - last > longest_gap) longest_gap = now - last;
+      last = now;
+    }
     for (int i = 0; i < n; i++) {
       conn *c = ev[i].data.ptr; ssize_t got = read(c->fd, c->in + c->in_len, READ_MAX - c->in_len);
       if (got == 0) { fprintf(stderr, "lockbench: the server closed a connection: %s\n", last_error); return 1; }
@@ -156,9 +162,9 @@ int main(int argc, char **argv) {
   }
   double took = (now_ns() - from) / 1e9; struct rusage u; getrusage(RUSAGE_SELF, &u);
   printf("{\"mode\": \"%s\", \"conns\": %d, \"pipeline\": %d, \"cycles_per_s\": %.0f, \"all_cycles\": %llu, \"acquire_p50_us\": %.0f, \"acquire_p99_us\": %.0f, "
-         "\"cycle_p50_us\": %.0f, \"cycle_p99_us\": %.0f, \"refusals\": %llu, \"errors\": %llu, \"last_error\": \"%s\", \"client_cpu_s\": %.2f}\n",
+         "\"cycle_p50_us\": %.0f, \"cycle_p99_us\": %.0f, \"longest_gap_us\": %.0f, \"refusals\": %llu, \"errors\": %llu, \"last_error\": \"%s\", \"client_cpu_s\": %.2f}\n",
          mode, conns, depth, cycles / took, (unsigned long long)all_cycles, percentile(histo[0], .5), percentile(histo[0], .99), percentile(histo[1], .5),
-         percentile(histo[1], .99), (unsigned long long)refusals, (unsigned long long)errors, last_error,
+         percentile(histo[1], .99), longest_gap / 1e3, (unsigned long long)refusals, (unsigned long long)errors, last_error,
          u.ru_utime.tv_sec + u.ru_utime.tv_usec / 1e6 + u.ru_stime.tv_sec + u.ru_stime.tv_usec / 1e6);
   return errors ? 3 : 0;
 }
