@@ -23,7 +23,7 @@ from resplock.node.messages import (
     Results,
     unpack,
 )
-from resplock.node.pipeline import Pipeline
+from resplock.node.pipeline import Counts, Pipeline
 from resplock.node.reads import Asked, Reads, answer
 from resplock.node.runs import Answers, Client, Result, Run
 from resplock.operations import (
@@ -252,10 +252,12 @@ class Node:
         leader = self._leader_link()
         if leader is None or view == self._rejected_by:
             self._bound_what_waits()
-        elif self.settings.redirects:
-            self._redirect(leader.peer)
         else:
-            self._forward(leader)
+            self._forward_requests(leader)
+            if self.settings.redirects:
+                self._redirect(leader.peer)
+            else:
+                self._forward(leader)
 
     def has_ready(self) -> bool:
         """Whether `ready` has anything to hand out."""
@@ -285,6 +287,16 @@ class Node:
         answers = self._answers[:]
         self._answers.clear()
         return answers
+
+    @property
+    def proposals(self) -> Counts:
+        """What came of the commands that were proposed or forwarded so far."""
+        return self._pipeline.counts
+
+    @property
+    def unresolved(self) -> int:
+        """Commands that were proposed or forwarded, and are not answered yet."""
+        return self._pipeline.commands
 
     @property
     def busy(self) -> bool:
@@ -520,14 +532,17 @@ class Node:
             self._asking[serial] = part
             leader.send(Ask(term, serial, [query for _, query in part]))
         self._reads.asked = []
-        for client, request in self._requests:
-            serial, addressed = self._next_serial(), self._addressed(request)
-            self._requesting[serial] = client, addressed
-            leader.send(Administer(term, serial, addressed))
-        self._requests = []
         if self.gathering.clients and self._may_propose():
             run, self.gathering = self.gathering, Run()
             self._forward_run(run, leader)
+
+    def _forward_requests(self, leader: Link) -> None:
+        """Operators are not sent elsewhere, whatever clients are."""
+        for client, request in self._requests:
+            serial, addressed = self._next_serial(), self._addressed(request)
+            self._requesting[serial] = client, addressed
+            leader.send(Administer(self.core.term, serial, addressed))
+        self._requests = []
 
     def _forward_run(self, run: Run, leader: Link) -> None:
         if self._pipeline.commands + len(run.operations) > limits.PROPOSALS_QUEUED_MAX:

@@ -16,21 +16,51 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+import msgspec
+
 from resplock.node.runs import Answers, Result, Run
-from resplock.operations import InDoubt
+from resplock.operations import Busy, InDoubt, NoLeader
 from resplock.raft.entries import Entry
 from resplock.types import Index, NodeId, Term
+
+
+class Counts(msgspec.Struct):
+    """What came of the commands that were ever added to a pipeline, the node's own included."""
+
+    added: int = 0
+    successful: int = 0
+    """Decided, whatever was decided."""
+    in_doubt: int = 0
+    refused: int = 0
+    """A bound was reached."""
+    unserved: int = 0
+    """There was no leader in time."""
+    given_back: int = 0
+    """To be added once more."""
+
+    def count(self, results: Sequence[Result]) -> None:
+        """These are the results of one run."""
+        match results[0]:
+            case InDoubt():
+                self.in_doubt += len(results)
+            case Busy():
+                self.refused += len(results)
+            case NoLeader():
+                self.unserved += len(results)
+            case _:
+                self.successful += len(results)
 
 
 class Pipeline:
     """The unresolved runs of one node."""
 
-    __slots__ = ("_answers", "_runs", "commands", "given_back")
+    __slots__ = ("_answers", "_runs", "commands", "counts", "given_back")
 
     def __init__(self, answers: Answers) -> None:
         """`answers` is where the results go."""
         self._runs: deque[Run] = deque()
         self._answers = answers
+        self.counts = Counts()
         self.commands = 0
         """How many commands are in it."""
         self.given_back: list[Run] = []
@@ -67,6 +97,7 @@ class Pipeline:
     def _add(self, run: Run) -> None:
         self._runs.append(run)
         self.commands += len(run.operations)
+        self.counts.added += len(run.operations)
 
     # --- out -------------------------------------------------------------------------------------
 
@@ -81,7 +112,7 @@ class Pipeline:
             if run.first == entry.first and run.term == entry.term:
                 return run
             self._pop()
-            self.given_back.append(run)
+            self._give_back(run)
             self._settle()
         return None
 
@@ -89,6 +120,7 @@ class Pipeline:
         """The run that `take` gave has these results."""
         self._pop()
         self._answers.extend(run.answers(results))
+        self.counts.successful += len(results)
         if self._runs:
             self._settle()
 
@@ -133,11 +165,16 @@ class Pipeline:
             run = self._runs[0]
             if run.results is not None:
                 self._answers.extend(run.answers(run.results))
+                self.counts.count(run.results)
             elif run.returned:
-                self.given_back.append(run)
+                self._give_back(run)
             else:
                 return
             self._pop()
+
+    def _give_back(self, run: Run) -> None:
+        self.given_back.append(run)
+        self.counts.given_back += len(run.operations)
 
     def _pop(self) -> None:
         self.commands -= len(self._runs.popleft().operations)

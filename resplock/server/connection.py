@@ -412,8 +412,7 @@ class Connection(asyncio.Protocol):
 
     def hold(self) -> Callable[[Any], None]:
         """A local command answers later: everything behind it waits. Call what this returns."""
-        self._outstanding_meets = Meets.LOCAL
-        self._outstanding += 1
+        self.await_delivery()
 
         def answer(value: Any) -> None:
             self._outstanding -= 1
@@ -422,6 +421,11 @@ class Connection(asyncio.Protocol):
             self._resume()
 
         return answer
+
+    def await_delivery(self) -> None:
+        """A local command is answered through `deliver`: everything behind it waits."""
+        self._outstanding_meets = Meets.LOCAL
+        self._outstanding += 1
 
     def _send(self) -> None:
         """Send the replies that local commands made."""

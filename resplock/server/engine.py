@@ -15,6 +15,7 @@ Meanwhile the next commands gather in the sockets, which is group commit.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -27,6 +28,7 @@ from resplock.raft.entries import Configuration, Member, SnapshotMeta
 from resplock.raft.messages import Message
 from resplock.raft.ready import Ready
 from resplock.server.clocks import now_ms, unix_ms
+from resplock.server.latencies import Latencies
 from resplock.server.peers import Peers
 from resplock.server.peers.snapshots import SnapshotTransfers
 from resplock.server.snapshotting import SnapshotJob
@@ -81,6 +83,7 @@ class Engine:
         self._was_removed = False
         self.snapshots = SnapshotJob(node, log, fatal)
         self.transfers = SnapshotTransfers(peers, log.snapshot_directory, self, fatal)
+        self.latencies = Latencies(time.monotonic_ns)
         self._watchdog = watchdog
         self._fatal = fatal
         self._loop = asyncio.get_running_loop()
@@ -211,6 +214,7 @@ class Engine:
             return
         try:
             node.gather(now_ms(), unix_ms())
+            self.latencies.began(node.proposals.added)
             while node.has_ready():
                 self._work(node.ready())
         except Exception as error:
@@ -223,6 +227,7 @@ class Engine:
                 except Exception:
                     logger.exception("a client could not be answered")
                     client.abort()
+        self.latencies.ended(node.proposals.added - node.unresolved)
         for peer_id, message in node.take_messages():
             self.peers.send_node(peer_id, message)
         self.peers.flush()

@@ -31,6 +31,7 @@ CANNOT_IN_RESP3 = {Promise("PING", "reply", "subscriber"): "a subscriber may do 
 NEEDS_MORE_LOAD = {"BUSY": "100,000 commands within one turn of the event loop"}
 CANNOT = {
     Promise("ROLE", "reply", "slave"): "a node that follows",
+    Promise("RAFT.ADD", "reply", "ok"): "another node",
     Promise("SENTINEL CKQUORUM", "error", "NOQUORUM"): "a cluster most of which is down",
     # These take any words, as in Redis.
     Promise("INFO", "error", "ERR"): "an unknown section has no fields",
@@ -240,6 +241,11 @@ TIME
 ROLE
 RAFT.STATUS
 RAFT.SNAPSHOT
+RAFT.PROPOSALS
+RAFT.ADD n2 127.0.0.1:1
+RAFT.REMOVE n2
+RAFT.TRANSFER n1
+RAFT.TRANSFER n2
 RAFT.HEALTH
 CLUSTER COUNTKEYSINSLOT 0
 CLUSTER COUNTKEYSINSLOT 16384

@@ -234,6 +234,49 @@ def test_redirection_names_the_leader() -> None:
     ]
 
 
+def test_operators_are_not_redirected() -> None:
+    trio = Trio(redirects=True)
+    trio.elect("n1")
+    trio.pass_time(100)
+    operator = Caller()
+    trio["n2"].node.administer(operator, RemoveServer(NodeId("n3")))
+    trio.pass_time(200)
+    assert operator.take() == [Done()]
+
+
+def test_what_came_of_commands_is_counted(trio: Trio) -> None:
+    follower = trio["n2"].node
+    before = follower.proposals.added
+    follower.submit(Caller(), [acquire("a"), release("a")])
+    trio["n2"].turn()
+    assert (follower.proposals.added - before, follower.unresolved) == (2, 2)
+    trio.pass_time(100)
+    assert (follower.proposals.successful, follower.unresolved) == (2, 0)
+    follower.submit(Caller(), [acquire("b")])
+    trio["n2"].turn()
+    trio.unlink(trio["n2"])
+    assert follower.proposals.in_doubt == 1
+    follower.submit(Caller(), [acquire("c")])
+    trio.alone = {"n2"}
+    trio.pass_time(3 * 500)
+    counts = follower.proposals
+    assert (counts.unserved, counts.refused, counts.given_back, counts.added) == (1, 0, 0, 4)
+
+
+def test_what_is_proposed_again_is_counted_as_given_back(trio: Trio) -> None:
+    former = trio["n1"].node
+    before = former.proposals.added - former.proposals.given_back
+    trio.alone = {"n1"}
+    former.submit(Caller(), [acquire("a")])
+    trio["n1"].turn()
+    lose_leadership(trio, trio["n1"])
+    trio.elect("n2")
+    trio.pass_time(300)
+    counts = former.proposals
+    assert counts.given_back == 1
+    assert counts.added - counts.given_back - before == 1
+
+
 # --- membership ----------------------------------------------------------------------------------
 
 

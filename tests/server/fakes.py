@@ -25,7 +25,9 @@ from unittest import mock
 from resplock.config import Settings
 from resplock.errors import CommandError
 from resplock.limits import OUTPUT_PAUSE_BYTES
-from resplock.node import Client, Result
+from resplock.node import Client, NodeSettings, Result
+from resplock.node.administration import Request
+from resplock.node.pipeline import Counts
 from resplock.operations import Operation, Query
 from resplock.raft.entries import Configuration, Member, SnapshotMeta
 from resplock.server.clients import Clients
@@ -216,7 +218,16 @@ class FakeEngine:
             configuration=Configuration(voters=(Member(NodeId("n1"), "0" * 32),)),
             status=lambda: SimpleNamespace(role="leader", peers=()),
         )
-        self.node = SimpleNamespace(core=core, table=self.table, snapshot=SnapshotMeta())
+        self.node = SimpleNamespace(
+            core=core,
+            table=self.table,
+            snapshot=SnapshotMeta(),
+            proposals=Counts(),
+            unresolved=0,
+            settings=NodeSettings(),
+        )
+        self.latencies = SimpleNamespace(average_ms=0.0, max_ms=0.0)
+        self.administered: list[Request] = []
         self.snapshots = SimpleNamespace(start=self._start_snapshot, running=False, last=None)
         self.snapshot_waiters: list[Callable[[Any], None]] = []
         self._index = 0
@@ -232,6 +243,10 @@ class FakeEngine:
 
     def ask(self, client: Client, query: Query) -> None:
         self.waiting.append((client, query, False))
+
+    def administer(self, client: Client, request: Request) -> None:
+        self.administered.append(request)
+        self.waiting.append((client, request, False))
 
     def _start_snapshot(self, then: Callable[[Any], None]) -> None:
         self.snapshot_waiters.append(then)

@@ -3,10 +3,20 @@
 Pure, and only data.
 """
 
+from resplock.resp import shapes
+from resplock.resp.arguments import Text
 from resplock.resp.command import Command, Flag, Group
 from resplock.resp.shapes import Field, Kind, Reply
 
-_INTEGER, _BULK = Kind.INTEGER, Kind.BULK
+_INTEGER, _BULK, _DOUBLE = Kind.INTEGER, Kind.BULK, Kind.DOUBLE
+
+_ADMIN = (Flag.ADMIN, Flag.NOSCRIPT)
+_NO_LEADER = ("CLUSTERDOWN",)
+
+
+def _id(summary: str, *, optional: bool = False) -> Text:
+    return Text(name="id", least=1, most=64, summary=summary, optional=optional)
+
 
 COMMANDS = (
     Command(
@@ -54,6 +64,78 @@ COMMANDS = (
                 ),
             ),
         ),
+    ),
+    Command(
+        name="RAFT.PROPOSALS",
+        summary="Shows what came of the commands that this node proposed or forwarded.",
+        group=Group.RAFT,
+        flags=(Flag.LOADING, Flag.STALE, Flag.FAST),
+        replies=(
+            Reply(
+                "proposals",
+                Kind.MAP,
+                "Since the node was started. The node's own are counted with those of clients.",
+                (
+                    Field("total", _INTEGER, "All of them."),
+                    Field("pending", _INTEGER, "Not answered yet."),
+                    Field("successful", _INTEGER, "Decided, whatever was decided."),
+                    Field("failed", _INTEGER, "In doubt: the leader was lost meanwhile."),
+                    Field("cancelled", _INTEGER, "Refused because a bound was reached."),
+                    Field("expired", _INTEGER, "Not proposed: there was no leader in time."),
+                    Field(
+                        "average_latency_ms",
+                        _DOUBLE,
+                        "From being proposed or forwarded to being answered, in milliseconds.",
+                    ),
+                    Field("max_latency_ms", _DOUBLE, "The longest."),
+                ),
+            ),
+        ),
+    ),
+    Command(
+        name="RAFT.ADD",
+        summary="Adds a node that was started with --join, or changes a node's address.",
+        complexity="Depends on the cluster's round trip.",
+        group=Group.RAFT,
+        flags=_ADMIN,
+        arguments=(
+            _id("The new node's --node-id."),
+            Text(
+                name="address",
+                least=1,
+                most=300,
+                summary="Its `host:port[@peerport]`, as clients and the other nodes reach it; the "
+                "peer port is port + 10000 unless it is given.",
+            ),
+        ),
+        details=(
+            (
+                "It is answered once the node is a member that listens, which is committed by the "
+                "others; it votes as soon as it has caught up, by itself. It may be repeated."
+            ),
+        ),
+        replies=(shapes.OK,),
+        errors=_NO_LEADER,
+    ),
+    Command(
+        name="RAFT.REMOVE",
+        summary="Removes a node for ever: its data directory cannot come back.",
+        complexity="Depends on the cluster's round trip.",
+        group=Group.RAFT,
+        flags=_ADMIN,
+        arguments=(_id("The node. OK also when there is none of this name."),),
+        replies=(shapes.OK,),
+        errors=_NO_LEADER,
+    ),
+    Command(
+        name="RAFT.TRANSFER",
+        summary="Hands the leadership over.",
+        complexity="Depends on the cluster's round trip.",
+        group=Group.RAFT,
+        flags=_ADMIN,
+        arguments=(_id("To this node; without it to the one that is furthest.", optional=True),),
+        replies=(Reply("ok", Kind.SIMPLE, "OK, when the other node leads."),),
+        errors=_NO_LEADER,
     ),
     Command(
         name="RAFT.SNAPSHOT",

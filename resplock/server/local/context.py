@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -15,13 +16,17 @@ from resplock.server.clients import Clients
 from resplock.server.clocks import now_ms
 from resplock.server.connection import Connection
 from resplock.server.engine import Engine
-from resplock.server.peers import Hello, LinkStatus
+from resplock.server.peers import Hello, Identity, LinkStatus
 from resplock.server.topology import Topology, View
 from resplock.types import NodeId
 
 
 class Transport(Protocol):
     """What commands ask of the links to the other nodes."""
+
+    @property
+    def identity(self) -> Identity:
+        """Who this node is to the others."""
 
     def status(self, peer_id: NodeId) -> LinkStatus:
         """How the link to a node is."""
@@ -55,9 +60,16 @@ class Context:
     started_ms: int = field(default_factory=now_ms)
     peers: Transport | None = None
     topology: Topology = field(init=False)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.topology = Topology(self.settings)
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a handler that has to wait for others, which answers through its connection."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def view(self, connection: Connection | None = None) -> View:
         """The cluster as this node knows it, and as this connection may reach it."""

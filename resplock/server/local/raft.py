@@ -1,4 +1,4 @@
-"""RAFT.STATUS, RAFT.SNAPSHOT and RAFT.HEALTH: the node for its operators."""
+"""RAFT.*: the node and its cluster, for their operators."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from typing import Any
 
 import msgspec
 
+from resplock.addresses import Address, check_node_id, parse_address
+from resplock.errors import CommandError, ConfigError
+from resplock.node.administration import AddServer, RemoveServer, Request, Transfer
+from resplock.raft.entries import Member
 from resplock.raft.status import PeerStatus
 from resplock.resp.binding import Call
 from resplock.server.connection import Connection
 from resplock.server.local.context import LATER, Context, Handler
+from resplock.server.peers import Unreachable
 from resplock.server.snapshotting import SnapshotTaken
-from resplock.server.topology import NodeView
+from resplock.server.topology import NodeView, View
+from resplock.types import NodeId
 
 
 def status(context: Context, connection: Connection, _: Call) -> Any:
@@ -67,12 +73,91 @@ def snapshot(context: Context, connection: Connection, _: Call) -> Any:
     return LATER
 
 
-def health(context: Context, _: Connection, __: Call) -> Any:
-    node = context.engine.node
-    serving = node.core.is_leader
+def proposals(context: Context, _: Connection, __: Call) -> Any:
+    counts, latencies = context.engine.node.proposals, context.engine.latencies
     return {
-        "status": "SERVING" if serving else "NOT_SERVING",
-        "message": "this node leads" if serving else "no leader is known",
+        "total": counts.added - counts.given_back,
+        "pending": context.engine.node.unresolved,
+        "successful": counts.successful,
+        "failed": counts.in_doubt,
+        "cancelled": counts.refused,
+        "expired": counts.unserved,
+        "average_latency_ms": latencies.average_ms,
+        "max_latency_ms": latencies.max_ms,
+    }
+
+
+# --- membership and leadership -------------------------------------------------------------------
+
+
+def add(context: Context, connection: Connection, call: Call) -> Any:
+    try:
+        id = check_node_id(call.values["id"].decode(errors="replace"))
+        address = parse_address(call.values["address"].decode(errors="replace"))
+    except ConfigError as error:
+        raise CommandError(str(error)) from error
+    connection.await_delivery()
+    context.begin(_add(context, connection, NodeId(id), address))
+    return LATER
+
+
+async def _add(context: Context, connection: Connection, id: NodeId, address: Address) -> None:
+    """Ask the server who it is: its data directory's uuid is what it is added by."""
+    try:
+        uuid = await _probe(context, id, address)
+    except CommandError as error:
+        connection.deliver([error])
+        return
+    member = Member(id, uuid, address.for_clients, address.for_peers)
+    context.engine.administer(connection, AddServer(member))
+
+
+async def _probe(context: Context, id: NodeId, address: Address) -> str:
+    """The uuid of the server that is to become `id`. Raises CommandError if it must not."""
+    peers = context.peers
+    assert peers is not None, "every server has a transport"
+    try:
+        theirs = await peers.probe(address.host, address.peer_port)
+    except Unreachable as error:
+        raise CommandError(f"{id} cannot be reached at {address.for_peers}: {error}") from error
+    if theirs.server.id != id:
+        raise CommandError(f"the node at {address} is called {theirs.server.id}, not {id}")
+    own = peers.identity.cluster_id
+    if theirs.cluster_id not in ("", own):
+        raise CommandError(
+            f"{id} at {address} belongs to another cluster, {theirs.cluster_id}; this one is {own}"
+        )
+    return theirs.server.uuid
+
+
+def remove(context: Context, connection: Connection, call: Call) -> Any:
+    return _administer(context, connection, RemoveServer(_id(call)))
+
+
+def transfer(context: Context, connection: Connection, call: Call) -> Any:
+    id = None if call.values["id"] is None else _id(call)
+    return _administer(context, connection, Transfer(id))
+
+
+def _administer(context: Context, connection: Connection, request: Request) -> Any:
+    connection.await_delivery()
+    context.engine.administer(connection, request)
+    return LATER
+
+
+def _id(call: Call) -> NodeId:
+    return NodeId(call.values["id"].decode(errors="replace"))
+
+
+# --- health --------------------------------------------------------------------------------------
+
+
+def health(context: Context, connection: Connection, _: Call) -> Any:
+    node = context.engine.node
+    trouble, message = _judge(context, context.view(connection))
+    return {
+        "status": "NOT_SERVING" if trouble else "SERVING",
+        "message": message,
         "leader": node.core.leader_id,
         "term": node.core.term,
         "applied": node.core.applied_index,
@@ -82,7 +167,27 @@ def health(context: Context, _: Connection, __: Call) -> Any:
     }
 
 
+def _judge(context: Context, view: View) -> tuple[bool, str]:
+    """Whether this node cannot have commands decided, and why it can or cannot."""
+    if view.leads:
+        return False, "this node leads"
+    if context.engine.node.core.status().removed:
+        return True, "this node was removed from the cluster"
+    if view.leader is None:
+        waits = view.nodes == (view.me,) and not view.me.is_voter
+        return True, "it waits for RAFT.ADD to bring it in" if waits else "no leader is known"
+    link = context.link(view.leader.id)
+    follows = f"follows {view.leader.id}"
+    if link is not None and not link.connected:
+        return True, f"{follows}, and has no link to it: {link.last_error or 'not connected yet'}"
+    return False, follows
+
+
 HANDLERS: dict[str, Handler] = {
+    "RAFT.ADD": add,
+    "RAFT.REMOVE": remove,
+    "RAFT.TRANSFER": transfer,
+    "RAFT.PROPOSALS": proposals,
     "RAFT.STATUS": status,
     "RAFT.SNAPSHOT": snapshot,
     "RAFT.HEALTH": health,
