@@ -2,6 +2,8 @@
 
     server        one that the tests of a module share: they use keys of their own and leave it be
     make_server   makes one of the test's own, to kill and restart
+    make_cluster  makes a cluster of the test's own
+    cluster       three nodes that the tests of a module share, whole again after each of them
 
 A test that fails shows the logs of the servers that it used.
 """
@@ -13,12 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.cluster import Cluster
 from tests.e2e.process import ServerProcess
 
 _SERVERS = pytest.StashKey[list[ServerProcess]]()
+_FAILED = pytest.StashKey[bool]()
 _LOG_CHARACTERS_MAX = 8_000
 
 MakeServer = Callable[..., ServerProcess]
+MakeCluster = Callable[..., Cluster]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,6 +39,7 @@ def pytest_runtest_makereport(
 ) -> Iterator[pytest.TestReport]:
     report = yield
     if report.failed:
+        item.stash[_FAILED] = True
         shared = getattr(item, "funcargs", {}).get("server")
         for server in [*([shared] if shared else []), *item.stash.get(_SERVERS, [])]:
             title = f"log of the server in {server.directory}"
@@ -74,3 +80,59 @@ def make_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make
 def own_server(make_server: MakeServer) -> ServerProcess:
     """A running server of the test's own, with the usual settings."""
     return make_server().start()
+
+
+@pytest.fixture
+def make_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeCluster]:
+    """Makes a cluster that is not started yet; see Cluster for the arguments."""
+    made: list[Cluster] = []
+    shown = request.node.stash.setdefault(_SERVERS, [])
+
+    def make(*arguments: object, **more: object) -> Cluster:
+        made.append(Cluster(tmp_path / f"cluster{len(made)}", *arguments, **more))
+        shown.extend(made[-1])
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.discard()
+    for cluster in made:
+        cluster.assert_clean_logs()
+
+
+class SharedCluster:
+    """A cluster for a module's tests. One that a test has failed on is given up for a new one."""
+
+    def __init__(self, directories: pytest.TempPathFactory) -> None:
+        self._directories = directories
+        self._cluster: Cluster | None = None
+
+    def take(self) -> Cluster:
+        if self._cluster is None:
+            self._cluster = Cluster(self._directories.mktemp("cluster"))
+        return self._cluster
+
+    def give_up(self) -> None:
+        if self._cluster is not None:
+            self._cluster.discard()
+            self._cluster = None
+
+
+@pytest.fixture(scope="module")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedCluster]:
+    shared = SharedCluster(tmp_path_factory)
+    yield shared
+    shared.give_up()
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest, shared_cluster: SharedCluster) -> Iterator[Cluster]:
+    """Three nodes, whole at the beginning."""
+    taken = shared_cluster.take()
+    request.node.stash[_SERVERS] = list(taken)
+    try:
+        yield taken.start()
+        taken.assert_clean_logs()
+    finally:
+        if request.node.stash.get(_FAILED, False):
+            shared_cluster.give_up()

@@ -64,11 +64,14 @@ class ServerProcess:
         *options: str,
         settings: Mapping[str, str] | None = None,
         through: Sequence[str] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         """`directory` is made when it is missing; the data are in `data` there, the log in `log`.
 
         options: further flags. settings: RESPLOCK_ variables. through: a program that takes the
-        server's command line as its last arguments and execs it, such as `limited`.
+        server's command line as its last arguments and execs it, such as `limited`. host: where
+        the server is reached. port: 0 for one that the first start finds.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
@@ -77,7 +80,8 @@ class ServerProcess:
         self.options = options
         self.settings = settings
         self.through = through
-        self.port = 0
+        self.host = host
+        self.port = port
         self.start_line = ""
         self._process: subprocess.Popen[str] | None = None
 
@@ -86,6 +90,11 @@ class ServerProcess:
     def start(self) -> ServerProcess:
         """Start the server; returns once it answers."""
         self.begin()
+        self.wait_until_it_answers()
+        return self
+
+    def wait_until_it_answers(self) -> None:
+        """Wait for the start line, and for PONG."""
         self.start_line = self.wait_for_start_line()
         match = START_LINE.fullmatch(self.start_line)
         assert match, self.start_line
@@ -94,7 +103,6 @@ class ServerProcess:
         with self.wire() as wire:
             answer = wire.call("PING")
         assert answer == "PONG" or answer.code == "NOAUTH"
-        return self
 
     def begin(self) -> None:
         """Start the process, and wait for nothing."""
@@ -192,7 +200,7 @@ class ServerProcess:
 
     def wire(self, **options: Any) -> Wire:
         """A connection of our own making, see `Wire`."""
-        return Wire(self.port, **options)
+        return Wire(self.port, host=self.host, **options)
 
     def call(self, *words: object) -> Any:
         """One command over a connection of its own, in RESP3."""

@@ -115,7 +115,7 @@ class TestForged:
 
     def test_two_holders(self) -> None:
         story = Story().does(1, "ACQUIRE", "granted", 4).does(2, "ACQUIRE", "granted", 5)
-        forged(story.ends(held(2, 5)), UNEXPLAINED)
+        forged(story.ends(held(2, 5)), "k was held twice: owner2 was told so")
 
     def test_a_read_from_the_past(self) -> None:
         story = Story().does(1, "ACQUIRE", "granted", 4).does(2, "GET", "nil")

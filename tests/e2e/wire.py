@@ -63,10 +63,18 @@ def by_field(reply: Any) -> dict[str, Any]:
 
 
 class Wire:
-    """A connection. Every read has a deadline."""
+    """A connection. Every read has a deadline, after which it raises TimeoutError."""
 
-    def __init__(self, port: int, *, protocol: int = 2, password: str = "") -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), DEADLINE_S)
+    def __init__(
+        self,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        protocol: int = 2,
+        password: str = "",
+        patience_s: float = DEADLINE_S,
+    ) -> None:
+        self._socket = socket.create_connection((host, port), patience_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file: BinaryIO = self._socket.makefile("rb")
         self.protocol = protocol
