@@ -358,13 +358,27 @@ def _check_versions(history: History) -> None:
                 f"version {version} of {key} is new and not above {history.highest_before}, "
                 f"which was seen before the restart"
             )
-    # Real time: a grant that was asked for after another had returned has the higher version.
+    _check_that_versions_rise(history)
+
+
+def _check_that_versions_rise(history: History) -> None:
+    """A grant that was asked for after another had returned has the higher version.
+
+    A grant that its owner was told of when asking again may be that of an earlier command, whose fate
+    was unknown.
+    """
+    asked: dict[tuple[str, str], float] = {}
+    for command in history.commands:
+        if command.kind == "ACQUIRE" and command.reply in (None, ("unknown",)):
+            whose = command.key, command.owner
+            asked[whose] = min(asked.get(whose, inf), command.invoked)
     new: dict[int, tuple[float, float]] = {}
     known = {*history.grants_before, *(hold.version for hold in history.before.values())}
     for command in history.commands:
         version = command.granted_version()
         if version and version not in known:
-            invoked, returned = new.get(version, (inf, inf))
+            earliest = asked.get((command.key, command.owner), inf)
+            invoked, returned = new.get(version, (earliest, inf))
             new[version] = (min(invoked, command.invoked), min(returned, command.returned))
     highest_returned = 0
     by_return = sorted((returned, version) for version, (_, returned) in new.items())
