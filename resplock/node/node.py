@@ -607,9 +607,8 @@ class Node:
         if serial in self._asking or serial in self._requesting:
             self._rejected_by = self._asking_view
             self._ask_again()
-        elif self._pipeline:
-            self._rejected_by = self._pipeline.view
-            self._pipeline.not_proposed(serial)
+        elif run := self._pipeline.not_proposed(serial):
+            self._rejected_by = run.leader_id, run.term
 
     # --- being asked as the leader ---------------------------------------------------------------
 

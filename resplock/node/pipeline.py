@@ -132,12 +132,13 @@ class Pipeline:
             run.results = results if fits else run.all(InDoubt())
             self._settle()
 
-    def not_proposed(self, serial: int) -> None:
-        """The leader says that nothing will come of a forwarded run."""
+    def not_proposed(self, serial: int) -> Run | None:
+        """The leader says that nothing will come of a forwarded run; None when it says so too late."""
         run = self._find(serial)
         if run is not None:
             run.returned = True
             self._settle()
+        return run
 
     def doubt(self) -> None:
         """It will not be known in time what came of the runs: say so for those that are unresolved."""

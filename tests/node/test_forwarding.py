@@ -111,6 +111,26 @@ def test_nobody_asks_again_who_has_just_said_no(trio: Trio) -> None:
     assert not trio["n2"].mail
 
 
+def test_a_refusal_that_comes_too_late_concerns_nobody(trio: Trio) -> None:
+    """A leader that stood still answers for its old term while the next one is being asked."""
+    old, new, follower = Caller(), Caller(), trio["n2"]
+    follower.node.submit(old, [acquire("a")])
+    follower.turn()
+    _, forwarded = follower.mail.popleft()
+    lose_leadership(trio, trio["n1"])
+    trio.elect("n3")
+    trio.pass_time(200)
+    assert old.take() == [InDoubt()]
+    follower.node.submit(new, [acquire("b")])
+    follower.turn()
+    follower.node.receive(NodeId("n1"), NotProposed(forwarded.serial))
+    trio.settle()
+    assert kinds(new) == ["Granted"]
+    follower.node.submit(new, [acquire("c")])
+    trio.settle()
+    assert kinds(new) == ["Granted"]
+
+
 def test_a_question_of_another_term_is_not_served(trio: Trio) -> None:
     leader = trio["n1"].node
     trio["n2"].node.submit(Caller(), [acquire("a")])
