@@ -327,7 +327,7 @@ class RaftCore(Replica):
         """Whether `ready` has work to give. Never while some is given out."""
         log = self.log
         return self.outstanding is None and bool(
-            log.has_unstable
+            log.has_unwritten
             or log.commit_index > log.applied_index
             or self.to_send_after_persist
             or self.appends_due
@@ -348,7 +348,7 @@ class RaftCore(Replica):
             replication.flush(self)
         log = self.log
         hard_state = self._unsaved_hard_state()
-        self.persisting = log.unstable()
+        self.persisting = log.unwritten()
         committed = log.to_apply(self.config.committed_bytes_max)
         self._count_out(committed)
         applied = Index(committed[-1].last) if committed else log.applied_index
@@ -358,6 +358,7 @@ class RaftCore(Replica):
             installed=self.installed,
             hard_state=hard_state,
             entries=self.persisting,
+            sync=self._must_sync(hard_state, send_after_persist),
             send_after_persist=send_after_persist,
             committed=committed,
             reads=self.reads.take_answered(applied),
@@ -376,12 +377,39 @@ class RaftCore(Replica):
         if ready.installed is not None and self.installed is None:
             self.log.reader_was_replaced()
         if self.persisting:
-            self.log.persisted(self.persisting)
+            self.log.written(self.persisting)
             self.persisting = ()
-            if self.role is Role.LEADER:
-                replication.advance_commit(self)
+        if ready.sync:
+            self.synced()
         if ready.committed:
             self.log.applied(ready.committed)
+
+    @property
+    def has_unsynced(self) -> bool:
+        """Whether entries were written and are not known to be durable. See `Ready.sync`."""
+        return self.log.stable_index < self.log.written_index
+
+    def synced(self) -> None:
+        """Everything that the Readys until now had is durable, also where they did not ask for it."""
+        if self.log.stable_index == self.log.written_index:
+            return
+        self.log.synced()
+        if self.role is Role.LEADER:
+            replication.advance_commit(self)
+
+    def _must_sync(
+        self, hard_state: HardState | None, send_after_persist: tuple[Message, ...]
+    ) -> bool:
+        """Whether the Ready promises anything, or a commit needs this server's own disk.
+
+        A leader is not one of the majority for what it has not synced. Where enough others are
+        there, they are the majority, and its own sync keeps nobody waiting.
+        """
+        if hard_state is not None or send_after_persist:
+            return True
+        if not self.persisting:
+            return False
+        return self.role is not Role.LEADER or not replication.others_suffice(self)
 
     def _unsaved_hard_state(self) -> HardState | None:
         """The term and vote, if they changed since the last Ready."""

@@ -1,19 +1,20 @@
 """The log of one server: the newest entries in memory, the older ones through a LogReader.
 
-Pure. Nothing is written here: `unstable` is what the runtime must make durable next.
+Pure. Nothing is written here: `unwritten` is what the runtime must write next.
 
         base             applied            commit             last
     ------|-----------------|------------------|-----------------|
-          .                 .     stable       .
-    ------------------------------|            .                    durable, the reader has it
+          .                 .     stable       .   written
+    ------------------------------|            .     .              durable
+    -------------------------------------------------|              written, the reader has it
                      [=========== tail ==========================]  in memory
 
 Invariants:
 
-- `base <= applied_index <= commit_index <= last_index`; these and `stable_index` are ends of
-  entries.
+- `base <= applied_index <= commit_index <= last_index`, `stable_index <= written_index <=
+  last_index`; these are ends of entries.
 - `tail` is the contiguous end of the log from `tail_first` on. It has every entry that is not
-  durable or not applied yet, but for those that a restart found on disk. What the reader has from
+  written or not applied yet, but for those that a restart found on disk. What the reader has from
   `tail_first` on is a copy or overwritten: it is never read.
 - Committed entries are never truncated (leader completeness, Raft paper, figure 3).
 
@@ -44,7 +45,7 @@ class RaftLog:
         "_replaced",
         "_tail_bytes",
         "_tail_bytes_max",
-        "_unstable_at",
+        "_unwritten_at",
         "applied_index",
         "base",
         "commit_index",
@@ -54,20 +55,21 @@ class RaftLog:
         "stable_index",
         "tail",
         "tail_first",
+        "written_index",
     )
 
     def __init__(self, reader: LogReader, applied: Index, tail_bytes_max: int) -> None:
         self._reader = reader
         self.base = reader.snapshot
         """The newest snapshot's place: the log is complete from behind it."""
-        self.last_index = self.stable_index = reader.last_index
+        self.last_index = self.stable_index = self.written_index = reader.last_index
         self.applied_index = self.commit_index = Index(max(applied, self.base.index))
         assert self.commit_index <= self.last_index, "applied entries are not in the log"
         self.tail: list[Entry] = []
         self.tail_first = Index(self.last_index + 1)
         self._tail_bytes = 0
         self._tail_bytes_max = tail_bytes_max
-        self._unstable_at = 0  # where in the tail the first entry is that is not durable
+        self._unwritten_at = 0  # where in the tail the first entry is that is not written
         self._apply_at = 0  # where in the tail the first entry is that is not applied
         self._replaced = False  # a snapshot replaced the log, and the reader has the old one
         self._read_end()
@@ -161,7 +163,8 @@ class RaftLog:
             self.tail_first = first
         self._tail_bytes -= sum(map(entry_bytes, self.tail[position:]))
         del self.tail[position:]
-        self._unstable_at = min(self._unstable_at, position)
+        self._unwritten_at = min(self._unwritten_at, position)
+        self.written_index = Index(min(self.written_index, first - 1))
         self.stable_index = Index(min(self.stable_index, first - 1))
         self.last_index = Index(first - 1)
         self._read_end()
@@ -170,10 +173,10 @@ class RaftLog:
         """The log is now empty and begins behind a snapshot that is newer than the commit index."""
         assert meta.index > self.commit_index
         self.tail.clear()
-        self._tail_bytes = self._unstable_at = self._apply_at = 0
+        self._tail_bytes = self._unwritten_at = self._apply_at = 0
         self.base = meta
         self._replaced = True
-        self.last_index = self.stable_index = Index(meta.index)
+        self.last_index = self.stable_index = self.written_index = Index(meta.index)
         self.commit_index = self.applied_index = self.last_index
         self.tail_first = Index(meta.index + 1)
         self._read_end()
@@ -190,29 +193,33 @@ class RaftLog:
     # --- becoming durable ------------------------------------------------------------------------
 
     @property
-    def has_unstable(self) -> bool:
-        """Whether entries wait to become durable."""
-        return self._unstable_at < len(self.tail)
+    def has_unwritten(self) -> bool:
+        """Whether entries wait to be written."""
+        return self._unwritten_at < len(self.tail)
 
-    def unstable(self) -> tuple[Entry, ...]:
-        """All entries that are not durable. They may overwrite an older end of the durable log."""
-        return tuple(self.tail[self._unstable_at :])
+    def unwritten(self) -> tuple[Entry, ...]:
+        """All entries that are not written. They may overwrite an older end of the durable log."""
+        return tuple(self.tail[self._unwritten_at :])
 
-    def persisted(self, entries: tuple[Entry, ...]) -> None:
-        """`entries`, which `unstable` gave out, are durable.
+    def written(self, entries: tuple[Entry, ...]) -> None:
+        """`entries`, which `unwritten` gave out, are written; durable only with `synced`.
 
         The log may have changed meanwhile. If the last of them is still in its place, by term and
         index, then so are all before it (log matching, Raft paper, section 5.3). If not, nothing is
-        concluded, even where the same indexes exist again, and `unstable` gives out all of it anew.
+        concluded, even where the same indexes exist again, and `unwritten` gives out all of it anew.
         """
         last = entries[-1]
-        position = self._unstable_at + len(entries) - 1
+        position = self._unwritten_at + len(entries) - 1
         if position >= len(self.tail):
             return
         found = self.tail[position]
         if found.last == last.last and found.term == last.term:
-            self._unstable_at = position + 1
-            self.stable_index = Index(last.last)
+            self._unwritten_at = position + 1
+            self.written_index = Index(last.last)
+
+    def synced(self) -> None:
+        """Everything that was written is durable."""
+        self.stable_index = self.written_index
 
     # --- commit and apply ------------------------------------------------------------------------
 
@@ -244,8 +251,8 @@ class RaftLog:
             self._evict()
 
     def _evict(self) -> None:
-        """Drop the oldest entries of the tail that are durable and applied, but for the last."""
-        evictable = min(self._apply_at, self._unstable_at, len(self.tail) - 1)
+        """Drop the oldest entries of the tail that are written and applied, but for the last."""
+        evictable = min(self._apply_at, self._unwritten_at, len(self.tail) - 1)
         bytes_wanted = self._tail_bytes_max - self._tail_bytes_max // _EVICT_SHARE
         count = 0
         while count < evictable and self._tail_bytes > bytes_wanted:
@@ -253,7 +260,7 @@ class RaftLog:
             count += 1
         del self.tail[:count]
         self._apply_at -= count
-        self._unstable_at -= count
+        self._unwritten_at -= count
         self.tail_first = Index(self.tail[0].first)
 
     # --- the tail, the reader, the end -----------------------------------------------------------

@@ -5,7 +5,8 @@ Pure. The order of the fields is the rule (Raft paper, figure 2: durable before 
 
     send_now             may leave at once, before or while the next three become durable
     installed            the log is dropped and begins behind this snapshot, durable and verified
-    hard_state, entries  durable together, in ONE synced batch
+    hard_state, entries  written together, in ONE batch
+    sync                 if it is set, what is written now and before becomes durable
     send_after_persist   may leave only then
     committed            applied to the state machine, loaded from `installed` first if there is one
     reads                answered from the state machine as it is now
@@ -13,6 +14,10 @@ Pure. The order of the fields is the rule (Raft paper, figure 2: durable before 
 
 Everything that `send_after_persist` promises is in this Ready's batch or in an earlier one. Nothing
 in `send_now` promises more than an earlier one holds.
+
+A Ready that need not be synced is a leader's whose followers are a majority without it: they sync
+before they acknowledge, so what is committed is durable on a majority. The runtime syncs it soon
+(a tick is soon) and says so with `RaftCore.synced`; until then the leader does not count itself.
 """
 
 from __future__ import annotations
@@ -42,12 +47,13 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
     hard_state: HardState | None = None
     """None when it did not change."""
     entries: tuple[Entry, ...] = ()
-    """Contiguous. When the first of them begins at or before the durable log's last index, they
+    """Contiguous. When the first of them begins at or before the written log's last index, they
     replace everything from there on."""
+    sync: bool = True
     send_after_persist: tuple[Message, ...] = ()
     """Votes and answers, from whatever role."""
     committed: tuple[Entry, ...] = ()
-    """Each entry once, in the log's order; durable here by now."""
+    """Each entry once, in the log's order: written here, and durable on a majority."""
     reads: tuple[ReadState, ...] = ()
     reads_lost: tuple[int, ...] = ()
     """Contexts that will get no ReadState, because the leadership was lost: ask again. Every

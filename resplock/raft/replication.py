@@ -77,6 +77,14 @@ def is_there(replica: Replica, progress: Progress) -> bool:
     return is_active(replica, progress) and progress.id not in replica.links_down
 
 
+def others_suffice(replica: Replica) -> bool:
+    """Whether a majority is there without this leader."""
+    if len(replica.voting_peers) < replica.membership.quorum:
+        return False
+    there = sum(is_there(replica, peer) for peer in replica.voting_peers)
+    return there >= replica.membership.quorum
+
+
 # --- handing over (see `leadership`) -------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from resplock.types import Index, Term
 
 
 class LogReader(Protocol):
-    """The stable part of the log: everything that was written and synced."""
+    """The log as far as it was written. What a start finds of it is durable."""
 
     @property
     def hard_state(self) -> HardState:

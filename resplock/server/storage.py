@@ -4,7 +4,8 @@ I/O, blocking, for one thread: the event loop calls `save` inline. One more thre
 
 Invariants, each checked when the log is opened (resplock.server.recovery):
 
-- `save` returns only after its batch is on the disk, and term and vote in the vote file before it.
+- `save` with sync returns only after its batch, and all before it, is on the disk, and term and vote
+  in the vote file before it.
 - The entries are contiguous: each begins behind the one before it and names that one's term.
 - They continue the snapshot in use: first_index <= snapshot.index + 1.
 - The entry that the mark names is in the log, or the snapshot covers it. Before anything that would
@@ -74,6 +75,7 @@ class Log:
         self._last_index = found.last_index
         self._last_term = found.last_term
         self._tail = _Tail()
+        self._is_synced = True
         self._failure: StorageError | None = None
         self._closed = False
         self._stop = threading.Event()
@@ -185,32 +187,42 @@ class Log:
 
     # --- writing ---------------------------------------------------------------------------------
 
-    def save(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
-        """Make a hard state and entries durable: one batch, one sync, nothing when there is none.
+    def save(
+        self, hard_state: HardState | None, entries: Sequence[Entry], *, sync: bool = True
+    ) -> None:
+        """Write a hard state and entries: one batch, one sync, nothing when there is none.
 
         The entries are contiguous and continue the log, or replace everything from entries[0].first
-        on. Raises StorageError: whether they are durable is then unknown, and the process must end
-        without acknowledging anything more.
+        on. Without `sync` entries wait for the next save with it, or for `sync`, to be durable; a
+        hard state never waits. Raises StorageError: whether they are durable is then unknown, and
+        the process must end without acknowledging anything more.
         """
         self._assert_usable()
         if hard_state == self._hard_state:
             hard_state = None
         if hard_state is None and not entries:
+            if sync:
+                self.sync()
             return
+        sync = sync or hard_state is not None
         try:
             if (
                 hard_state is None
                 and len(entries) == 1
                 and entries[0].first == self._last_index + 1
             ):
-                self._rocks.put(*self._encode(entries[0], self._last_index, self._last_term))
+                record = self._encode(entries[0], self._last_index, self._last_term)
+                self._rocks.put(*record, sync=sync)
             else:
                 batch = new_batch()
                 if hard_state is not None:
                     self._put_hard_state(batch, hard_state)
                 if entries:
                     self._put_entries(batch, entries)
-                self._rocks.write(batch)
+                if sync:
+                    self._rocks.write(batch)
+                else:
+                    self._rocks.write_unsynced(batch)
         except StorageError as error:
             self._failure = error
             raise
@@ -219,8 +231,23 @@ class Log:
         if entries:
             last = entries[-1]
             self._last_index, self._last_term = last.last, last.term
-            self._mark.write(last.term, last.last)
             self._tail.append(entries)
+        self._is_synced = sync
+        if sync:
+            self._mark.write(self._last_term, self._last_index)
+
+    def sync(self) -> None:
+        """Make everything durable that was saved. Raises StorageError, as `save` does."""
+        if self._is_synced:
+            return
+        self._assert_usable()
+        try:
+            self._rocks.sync()
+        except StorageError as error:
+            self._failure = error
+            raise
+        self._is_synced = True
+        self._mark.write(self._last_term, self._last_index)
 
     def compact(self, meta: SnapshotMeta, *, through: Index | None = None) -> None:
         """Use the durable snapshot `meta`, and drop the entries that end at or before `through`.
@@ -276,6 +303,7 @@ class Log:
                 stack.enter_context(contextlib.suppress(StorageError))
             stack.callback(self._rocks.close)
             if self._failure is None:
+                self.sync()
                 self._mark.sync()
 
     # --- inside ----------------------------------------------------------------------------------

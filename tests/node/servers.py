@@ -95,6 +95,11 @@ class Server:
                 caller.deliver(results)
         self.mail.extend(node.take_messages())
 
+    def sync(self) -> None:
+        """What was written becomes durable, though no Ready asks for it."""
+        self.log.sync()
+        self.node.core.synced()
+
     def turn(self) -> None:
         """One turn of the loop."""
         self.node.gather(self.now_ms, self.unix_ms)
@@ -248,6 +253,7 @@ class Trio:
             for server in self.servers.values():
                 server.now_ms += TICK_MS
                 server.unix_ms += TICK_MS
+                server.sync()
                 server.node.tick(server.now_ms)
                 server.turn()
             self.carry()

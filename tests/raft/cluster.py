@@ -78,6 +78,8 @@ class Cluster:
     """See the module. Servers are called n1, n2, ..., and learners continue the count."""
 
     def __init__(self, voters: int, seed: int = 1, learners: int = 0, **settings: object) -> None:
+        self.syncs_late = False
+        """Sync what no Ready asks to have synced with the next tick, instead of at once."""
         self.rng = random.Random(seed)
         self.settings = settings
         names = [NodeId(f"n{number + 1}") for number in range(voters + learners)]
@@ -149,6 +151,7 @@ class Cluster:
         """It loses all that was not synced. What it has sent flies on."""
         server = self.servers[NodeId(id)]
         server.core = server.open = None
+        server.disk.crash()
         server.received.clear()
 
     def restart(self, id: str, voting_mark: tuple[Term, Index] = (Term(0), Index(0))) -> None:
@@ -209,6 +212,8 @@ class Cluster:
             return self.crash(id)
         server.applied.extend(ready.committed)
         core.advance()
+        if not self.syncs_late:
+            self.sync(id)
         for read in ready.reads:
             assert read.index <= core.applied_index, "answered before it was applied"
             server.answered[read.context] = read.index
@@ -360,7 +365,13 @@ class Cluster:
         for _ in range(count):
             for id in ids or [server.id for server in self.servers.values() if server.core]:
                 self.core(id).tick()
+                self.sync(id)
             self.settle()
+
+    def sync(self, id: str) -> None:
+        """What was written becomes durable, though no Ready asks for it."""
+        self.servers[NodeId(id)].disk.sync()
+        self.core(id).synced()
 
     def advance_clocks(self, by_ms: int) -> None:
         """Let the nodes that lead advance the replicated clock."""

@@ -1,4 +1,4 @@
-"""Stable storage in memory: a LogReader that keeps exactly what was synced to it."""
+"""Storage in memory: a LogReader that keeps, over a crash, exactly what was synced to it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ class MemoryLog:
         self.hard_state = HardState()
         self.snapshot = SnapshotMeta(configuration=configuration or Configuration())
         self.kept: list[Entry] = []
+        self.unsynced: list[Entry] = []
+        """Of `kept`, the last ones, which a crash may lose."""
         self.reads = 0
         """How often the core came here for an entry."""
 
@@ -58,7 +60,7 @@ class MemoryLog:
     # --- the runtime's side ----------------------------------------------------------------------
 
     def persist(self, ready: Ready) -> None:
-        """One synced batch."""
+        """One batch, synced if it has to be."""
         if ready.installed is not None:
             self.snapshot = ready.installed
             self.kept.clear()
@@ -68,6 +70,19 @@ class MemoryLog:
             self.cut(Index(ready.entries[0].first))
             assert ready.entries[0].first == self.last_index + 1, "a gap on disk"
             self.kept.extend(ready.entries)
+            self.unsynced.extend(ready.entries)
+        if ready.sync:
+            self.sync()
+
+    def sync(self) -> None:
+        """What was written is durable."""
+        self.unsynced.clear()
+
+    def crash(self) -> None:
+        """Lose what was not synced."""
+        if self.unsynced:
+            self.cut(Index(self.unsynced[0].first))
+            self.unsynced.clear()
 
     def cut(self, first: Index) -> None:
         """Drop the entries from `first` on."""
@@ -75,6 +90,7 @@ class MemoryLog:
             at = self._position(first)
             assert self.kept[at].first == first, "half an entry overwritten"
             del self.kept[at:]
+            self.unsynced = [entry for entry in self.unsynced if entry.last < first]
 
     def compact(self, meta: SnapshotMeta, keep: int = 0) -> None:
         """A snapshot is durable: drop what is before it, but for about `keep` indexes."""

@@ -39,6 +39,7 @@ class Schedule:
             committed_bytes_max=rng.choice((1, 1 << 20)),
             tail_bytes_max=rng.choice((1, 300, 1 << 20)),
         )
+        cluster.syncs_late = seed % 2 == 0
         cluster.loss = rng.choice((0.0, 0.0, 0.05, 0.2))
         cluster.repeat = rng.choice((0.0, 0.1))
         cluster.reorder = rng.choice((0.0, 0.3))
@@ -116,6 +117,7 @@ class Schedule:
         for core in self.cluster.cores():
             if self.rng.random() < 0.7 and core.id not in self.paused:
                 core.tick()
+                self.cluster.sync(core.id)
 
     def campaign(self) -> None:
         """One or two at once."""
@@ -316,6 +318,7 @@ class Schedule:
             self.cluster.advance_clocks(TICK_MS)
             for core in self.cluster.cores():
                 core.tick()
+                self.cluster.sync(core.id)
             self.cluster.settle()
             self.change_membership_of_wiped()
 

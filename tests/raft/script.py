@@ -128,6 +128,7 @@ class _Runner:
     def do_tick(self, id: str, count: str = "1") -> None:
         for _ in range(int(count)):
             self.cluster.core(id).tick()
+            self.cluster.sync(id)
             self.cluster.work(id)
 
     def do_clock(self, id: str, clock_ms: str) -> None:

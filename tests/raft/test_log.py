@@ -83,8 +83,9 @@ def test_truncation_drops_whole_entries_and_what_was_durable_of_them(
     assert log.stable_index == min(stable_before, first - 1)
     log.append(run(5, first, 30))
     assert log.entry_at(Index(25)) == run(5, first, 30)
-    assert log.unstable()[-1] == run(5, first, 30)
-    log.persisted(log.unstable())
+    assert log.unwritten()[-1] == run(5, first, 30)
+    log.written(log.unwritten())
+    log.synced()
     assert log.stable_index == 30
 
 
@@ -127,32 +128,35 @@ def test_committed_entries_are_applied_once_and_in_order(log: RaftLog) -> None:
 def test_an_overwritten_entry_is_not_durable_when_its_old_version_is() -> None:
     """Pitfall 5: what is there now has the same index, and was never written."""
     log = log_of([], RUNS[:3])
-    writing = log.unstable()
+    writing = log.unwritten()
     log.truncate(Index(5))
     log.append(run(3, 5, 9))
-    log.persisted(writing)
+    log.written(writing)
+    log.synced()
     assert log.stable_index == 0
-    assert log.unstable() == (*RUNS[:2], run(3, 5, 9))
+    assert log.unwritten() == (*RUNS[:2], run(3, 5, 9))
 
 
 def test_an_entry_that_came_back_is_durable() -> None:
     """The same term and index is the same entry, with the same before it: log matching."""
     log = log_of(RUNS[:1], RUNS[1:3])
-    writing = log.unstable()
+    writing = log.unwritten()
     log.truncate(Index(5))
     log.append(RUNS[2])
     log.append(RUNS[3])
-    log.persisted(writing)
+    log.written(writing)
+    log.synced()
     assert log.stable_index == 9
-    assert log.unstable() == (RUNS[3],)
+    assert log.unwritten() == (RUNS[3],)
 
 
 def test_a_shorter_log_is_not_durable_beyond_its_end() -> None:
     log = log_of([], RUNS)
-    writing = log.unstable()
+    writing = log.unwritten()
     log.truncate(Index(5))
     log.append(run(5, 5, 5))
-    log.persisted(writing)
+    log.written(writing)
+    log.synced()
     assert log.stable_index == 0
 
 
@@ -166,8 +170,9 @@ def test_the_tail_is_bounded_and_keeps_what_is_needed() -> None:
     log.commit_to(Index(50))
     log.applied(log.to_apply(10**6))
     assert len(log.tail) == 100, "nothing of it is durable"
-    reader.kept = list(log.unstable())
-    log.persisted(log.unstable())
+    reader.kept = list(log.unwritten())
+    log.written(log.unwritten())
+    log.synced()
     log.commit_to(Index(51))
     log.applied(log.to_apply(10**6))
     assert log.tail_first == 52, "the rest is not applied"
@@ -230,13 +235,14 @@ def test_the_log_agrees_with_a_plain_list() -> None:
                 log.truncate(Index(first))
                 model.append(run(term, first, first))
                 log.append(model[-1])
-            elif action == 3 and log.has_unstable:
+            elif action == 3 and log.has_unwritten:
                 if not writing:
-                    writing = log.unstable()
+                    writing = log.unwritten()
                 else:
                     reader.cut(Index(writing[0].first))
                     reader.kept.extend(writing)
-                    log.persisted(writing)
+                    log.written(writing)
+                    log.synced()
                     writing = ()
             elif action == 4 and model:
                 stable = [n for n, entry in enumerate(model, 1) if entry.last <= log.stable_index]

@@ -96,6 +96,21 @@ def acknowledge_before_the_disk(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RaftCore, "_take_messages", _take_messages)
 
 
+def acknowledge_what_is_only_written(patch: pytest.MonkeyPatch) -> None:
+    """Pitfall 2: a follower's answer does not wait for the sync of entries that it wrote."""
+    patch.setattr(RaftCore, "_must_sync", lambda core, hard_state, _: hard_state is not None)
+
+
+def count_what_is_only_written(patch: pytest.MonkeyPatch) -> None:
+    """Pitfall 2: a leader counts entries that it wrote and has not synced."""
+
+    def majority_match(replica: Replica) -> Index:
+        matches = (peer.match_index for peer in replica.voting_peers)
+        return Index(replica.majority_has(replica.log.written_index, matches))
+
+    patch.setattr(replication, "majority_match", majority_match)
+
+
 def truncate_on_any_append(patch: pytest.MonkeyPatch) -> None:
     """Pitfall 3: a late, short append shortens the log."""
     patch.setattr(following, "first_missing", lambda replica, entries: 0)
@@ -220,13 +235,13 @@ def keep_a_truncated_configuration(patch: pytest.MonkeyPatch) -> None:
 def trust_a_write_by_its_index(patch: pytest.MonkeyPatch) -> None:
     """Pitfall 5: an entry that was overwritten while its batch was written counts as durable."""
 
-    def persisted(log: RaftLog, entries: tuple[Entry, ...]) -> None:
+    def written(log: RaftLog, entries: tuple[Entry, ...]) -> None:
         for position, entry in enumerate(log.tail):
-            if entry.last == entries[-1].last and position >= log._unstable_at:
-                log._unstable_at = position + 1
-                log.stable_index = Index(entry.last)
+            if entry.last == entries[-1].last and position >= log._unwritten_at:
+                log._unwritten_at = position + 1
+                log.written_index = Index(entry.last)
 
-    patch.setattr(RaftLog, "persisted", persisted)
+    patch.setattr(RaftLog, "written", written)
 
 
 # --- servers and their directories ---------------------------------------------------------------
@@ -469,6 +484,8 @@ BY_SCHEDULES: list[tuple[Plant, int]] = [
     (read_before_the_no_op, 1),
     (change_membership_at_any_time, 74),
     (acknowledge_before_the_disk, 878),
+    (acknowledge_what_is_only_written, 0),
+    (count_what_is_only_written, 0),
     (believe_the_lease_for_ever, 49),
     (count_the_lease_in_ticks, 49),
     (ask_an_id_for_its_vote, 132),

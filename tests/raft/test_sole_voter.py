@@ -22,7 +22,7 @@ def test_an_entry_takes_two_readys() -> None:
     assert core.commit_index == 1
     core.advance()
     assert core.commit_index == 4
-    assert core.ready() == Ready(committed=(entry,))
+    assert core.ready() == Ready(committed=(entry,), sync=False)
     core.advance()
     assert core.applied_index == 4
     assert not core.has_ready()

@@ -34,7 +34,8 @@ class FakeLog:
         self._events = events
         self.snapshot_directory = Path("snapshots")
 
-    def save(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+    def save(self, hard_state: HardState | None, entries: Sequence[Entry], *, sync: bool) -> None:
+        assert sync, "a sole voter needs its own disk"
         self._events.append("save")
         if self.failure is not None:
             raise self.failure
