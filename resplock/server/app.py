@@ -30,12 +30,12 @@ from resplock.raft.config import RaftConfig
 from resplock.raft.configurations import ids
 from resplock.raft.core import RaftCore
 from resplock.raft.entries import Configuration, HardState, Member
-from resplock.server import logs, snapshots
+from resplock.server import bootstrap, logs, snapshots
 from resplock.server.announcing import Announcer
+from resplock.server.bootstrap import ClusterFile
 from resplock.server.clients import Clients
 from resplock.server.datadir import DataDirectory
 from resplock.server.engine import Engine
-from resplock.server.forming import ClusterFile, cluster_of, form, read_cluster, write_cluster
 from resplock.server.local import Context, LocalCommands
 from resplock.server.peers import Identity, Peers
 from resplock.server.storage import Log
@@ -60,7 +60,8 @@ def run(settings: Settings) -> None:
     logs.configure(settings.log_level, settings.log_format)
     directory = DataDirectory.open(settings.data_dir, NodeId(settings.node_id))
     try:
-        log = Log.open(directory.path, accept_loss=settings.accept_data_loss)
+        known = bootstrap.read_cluster(directory.path)
+        log, _ = bootstrap.open_log(directory, known, settings.accept_data_loss)
         try:
             uvloop.run(Server(settings, directory, log).serve())
         finally:
@@ -151,16 +152,13 @@ class Server:
 
     async def _find_cluster(self, peers: Peers) -> ClusterFile:
         """Which cluster this node belongs to, and how it began."""
-        path, settings = self._directory.path, self._settings
-        cluster = read_cluster(path)
-        if cluster is None and settings.join:
-            cluster = ClusterFile("")
-        elif cluster is None and settings.cluster:
-            cluster = await form(settings.cluster, self._identity.member, peers)
-        elif cluster is None:
-            cluster = cluster_of((self._identity.member,))
-        if cluster.cluster_id:
-            write_cluster(path, cluster)
+        cluster = await bootstrap.find_cluster(
+            self._directory.path,
+            self._settings,
+            self._identity.member,
+            peers,
+            self._identity.empty,
+        )
         self._identity = replace(
             self._identity, cluster_id=cluster.cluster_id, initial=cluster.initial, empty=False
         )
@@ -168,7 +166,8 @@ class Server:
 
     def _adopt(self, cluster_id: str) -> None:
         """A member of a cluster has taken this node in."""
-        write_cluster(self._directory.path, ClusterFile(cluster_id))
+        me = self._identity.member
+        bootstrap.write_cluster(self._directory.path, ClusterFile(cluster_id, (), me))
         self._identity = replace(self._identity, cluster_id=cluster_id)
 
     async def _listen_to_peers(self, peers: Peers) -> None:

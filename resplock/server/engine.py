@@ -82,6 +82,7 @@ class Engine:
         self.peers = peers
         self.adopt_cluster = adopt
         self._configuration = Configuration()
+        self._applied_configuration = Configuration()
         self._was_removed = False
         self.snapshots = SnapshotJob(node, log, fatal)
         self.transfers = SnapshotTransfers(peers, log.snapshot_directory, self, fatal)
@@ -248,7 +249,10 @@ class Engine:
         stand_in_ms = node.core.take_stand_in_ms()
         if stand_in_ms is not None:
             self._loop.call_later(stand_in_ms / 1000, self._stand)
-        if node.core.configuration is not self._configuration:
+        if (
+            node.core.configuration is not self._configuration
+            or node.applied_configuration is not self._applied_configuration
+        ):
             self._meet_members()
         if node.snapshot_due and not self.snapshots.running:
             self.snapshots.start()
@@ -285,9 +289,12 @@ class Engine:
         self.schedule()
 
     def _meet_members(self) -> None:
-        """The configuration in effect is another: so is whom to dial."""
+        """Dial who is in the configuration in effect; send away whose removal is committed."""
         self._configuration = configuration = self.node.core.configuration
-        self.peers.set_members(configuration.voters + configuration.learners, configuration.removed)
+        self._applied_configuration = self.node.applied_configuration
+        self.peers.set_members(
+            configuration.voters + configuration.learners, self._applied_configuration.removed
+        )
 
     def _more_come(self) -> bool:
         """Whether to look at the sockets once more before the write, because clients keep coming.
