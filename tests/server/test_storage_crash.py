@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from resplock.errors import StorageError
-from resplock.raft.entries import HardState
+from resplock.raft.entries import Entry, HardState
 from resplock.server import snapshots, storage
 from resplock.server.rocks import Rocks, log_options
 from resplock.server.storage import Log
@@ -49,10 +49,20 @@ def installed(at: int, term: int) -> Callable[[Log], None]:
     return step
 
 
+def saved_late(entries: list[Entry]) -> Callable[[Log], None]:
+    def step(log: Log) -> None:
+        log.save(None, entries, sync=False)
+        log.sync()
+
+    return step
+
+
 STEPS: list[Callable[[Log], None]] = [
     lambda log: log.save(HardState(1, "n1"), singles(1, 1)),
     lambda log: log.save(None, singles(2, 2)),
     lambda log: log.save(None, [run(3, 7), run(8), run(9)]),
+    saved_late([run(10, 11)]),
+    saved_late([run(12, 12), run(13, 13)]),
     lambda log: log.save(HardState(2, ""), []),
     lambda log: log.save(HardState(2, "n3"), []),
     lambda log: log.save(None, singles(8, 12, 2)),  # a conflicting suffix, longer than before

@@ -123,7 +123,8 @@ class Crashes:
         self._wrap(patch, VoteFile, "write")
         self._wrap(patch, rocks.Rocks, "write_unsynced")
         self._wrap(patch, rocks.Rocks, "write", self._rocks_synced)
-        self._wrap(patch, rocks.Rocks, "put", self._rocks_synced)
+        self._wrap(patch, rocks.Rocks, "put", self._rocks_put)
+        self._wrap(patch, rocks.Rocks, "sync", self._rocks_synced)
         self._wrap(patch, rocks.Rocks, "close", self._rocks_synced)
 
     def _wrap(
@@ -135,12 +136,12 @@ class Crashes:
     ) -> None:
         real = getattr(owner, name)
 
-        def wrapped(*args: Any) -> Any:
+        def wrapped(*args: Any, **options: Any) -> Any:
             if owner is os:  # what came before it was a plain write
                 self._kill(f"before {name}")
-            result = real(*args)
+            result = real(*args, **options)
             if after is not None:
-                after(*args)
+                after(*args, **options)
                 self._cut_power(f"after {name}")
             self._kill(f"after {name}")
             return result
@@ -152,6 +153,10 @@ class Crashes:
 
     def _rocks_synced(self, database: rocks.Rocks, *_: Any) -> None:
         self._everything_is_durable(database.path)
+
+    def _rocks_put(self, database: rocks.Rocks, *_: Any, sync: bool = True) -> None:
+        if sync:
+            self._rocks_synced(database)
 
     def _everything_is_durable(self, under: Path) -> None:
         for path, _, files in os.walk(under):
