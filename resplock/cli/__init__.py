@@ -9,8 +9,10 @@ from __future__ import annotations
 import click
 
 from resplock import __version__
+from resplock.cli.cluster import cluster
 from resplock.cli.options import CONTEXT
 from resplock.cli.serve import serve
+from resplock.cli.status import status
 
 __all__ = ["main"]
 
@@ -22,3 +24,5 @@ def main() -> None:
 
 
 main.add_command(serve)
+main.add_command(cluster)
+main.add_command(status)

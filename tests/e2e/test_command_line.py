@@ -32,7 +32,12 @@ class TestHelp:
         done = run(*COMMAND, flag)
         assert done.status == 0
         assert "speaks the Redis protocol" in done.output
-        assert "serve  Run a lock server until it is told to stop." in done.output
+        commands = done.output.partition("Commands:\n")[2].splitlines()
+        assert [" ".join(line.split()) for line in commands] == [
+            "cluster Run a cluster of nodes on this machine.",
+            "serve Run a lock server until it is told to stop.",
+            "status Show the nodes of a cluster as a table.",
+        ]
 
     def test_help_for_serve(self) -> None:
         done = run(*SERVE, "--help")
@@ -73,7 +78,7 @@ class TestHelp:
     def test_no_command_shows_the_help(self) -> None:
         done = run(*COMMAND)
         assert done.status == 2
-        assert "Commands:\n  serve" in done.output + done.errors
+        assert "Commands:\n  cluster" in done.output + done.errors
 
 
 class TestStartLine:

@@ -57,6 +57,12 @@ COMMANDS = (
                         nullable=True,
                     ),
                     Field(
+                        "members",
+                        Kind.ARRAY,
+                        "A map for each node of the cluster, this one too: `id`, `address`, "
+                        "`is_voter`.",
+                    ),
+                    Field(
                         "peers",
                         Kind.ARRAY,
                         "On the leader a map for each other node, else empty; its fields are below.",

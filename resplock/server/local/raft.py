@@ -22,7 +22,8 @@ from resplock.types import NodeId
 
 def status(context: Context, connection: Connection, _: Call) -> Any:
     state = context.engine.node.core.status()
-    nodes = {node.id: node for node in context.view(connection).nodes}
+    view = context.view(connection)
+    nodes = {node.id: node for node in view.nodes}
     return {
         "id": state.id,
         "role": state.role,
@@ -36,6 +37,10 @@ def status(context: Context, connection: Connection, _: Call) -> Any:
         "snapshot_term": state.snapshot_term,
         "removed": int(state.removed),
         "transferring_to": state.transferring_to,
+        "members": [
+            {"id": node.id, "address": node.address, "is_voter": int(node.is_voter)}
+            for node in view.nodes
+        ],
         "peers": [_peer(context, peer, nodes.get(peer.id)) for peer in state.peers],
     }
 
