@@ -373,6 +373,13 @@ class Connection(asyncio.Protocol):
             if not fast:
                 self._yield()
             self._clients.run(self, bound)
+        elif command.meets is Meets.READ and self.read_only:
+            if not fast:
+                self._yield()
+            result = self._engine.node.peek(cast(Query, bound))
+            self._out.append(self._encoders[type(result)](result))
+            if len(self._out) >= _READS_OUTSTANDING_MAX:
+                self._send()
         elif command.meets is Meets.READ:
             # The answer to a slow one may be a page of a megabyte: no other goes with it.
             self._outstanding_meets = Meets.READ if fast else Meets.LOCAL

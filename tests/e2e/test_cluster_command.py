@@ -246,6 +246,22 @@ class TestCluster:
             n2.communicate(timeout=DEADLINE_S)
         assert cluster.stop() == 0
 
+    def test_what_is_left_of_a_cluster_can_be_read_with_readonly(
+        self, make_cluster: MakeCluster
+    ) -> None:
+        cluster = make_cluster("--log-level=error").start()
+        last, *others = sorted(cluster.pids, key=lambda id: id == cluster.leader)
+        with cluster.wire(last) as wire:
+            assert wire.map("LOCK.ACQUIRE", "k", "me", "TTL", 0)["status"] == b"granted"
+            assert wire.call("READONLY") == "OK"
+            eventually(lambda: wire.call("LOCK.GET", "k") is not None)
+            for id in others:
+                cluster.kill(id)
+            assert wire.map("LOCK.GET", "k")["owner"] == b"me"
+            assert wire.call("LOCK.ACQUIRE", "j", "me").code in ("CLUSTERDOWN", "INDOUBT")
+            assert wire.call("READWRITE") == "OK"
+            assert wire.call("LOCK.GET", "k").code == "CLUSTERDOWN"
+
     def test_it_ends_when_no_node_is_left(self, make_cluster: MakeCluster) -> None:
         cluster = make_cluster("--log-level=error", nodes=1).start()
         cluster.kill("n1")

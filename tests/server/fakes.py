@@ -225,6 +225,7 @@ class FakeEngine:
             proposals=Counts(),
             unresolved=0,
             settings=NodeSettings(),
+            peek=lambda query: self._execute(query, False),
         )
         self.latencies = SimpleNamespace(average_ms=0.0, max_ms=0.0)
         self.administered: list[Request] = []
