@@ -116,6 +116,9 @@ APPEND_BYTES_MAX = 4 << 20
 INFLIGHT_BYTES_MAX = 16 << 20
 """Bytes of entries under way to one follower."""
 INFLIGHT_MESSAGES_MAX = 256
+FEW_CLIENTS = 16
+"""A leader that has at most so many clients in a turn feeds only a majority at once. Measured with
+three nodes on two cores: 18 % more cycles at 1 connection, a third more at 16, and less from 64 on."""
 SNAPSHOT_ENTRIES_DEFAULT = 1_000_000
 """A snapshot is taken after so many commands."""
 STAMP_LOGGED_EVERY_MS = 5_000

@@ -478,6 +478,7 @@ class Node:
             for half in run.halves():
                 self._propose(half, stamp_ms)
             return
+        self.core.feeds_few = len(run.clients) <= limits.FEW_CLIENTS
         entry = self.core.propose(payload, len(run.operations), stamp_ms)
         if entry is None:
             self._pipeline.refused(run, Busy("too much waits to be committed"))

@@ -72,6 +72,11 @@ class RaftCore(Replica):
 
     - `clock_ms`: the replicated clock. The core sets it on coming to lead; from then on the node
       advances it, before `tick`, `propose` and `ready`.
+    - `feeds_few`: may be set at any time. Each entry costs every server that hears of it a turn and
+      a sync, so with little to do a leader is fastest when it feeds only as many followers at once
+      as make a majority with it, and the others in larger pieces, with each tick. Who is slow is
+      fed at once no longer. With much to do it is better to feed everybody, and to sync its own log
+      beside (see `Ready.sync`).
     - `heard_clock_ms`, `heard_clock_term`: the last clock of the leader of the highest term that
       was heard, or led.
     """
@@ -350,9 +355,12 @@ class RaftCore(Replica):
         hard_state = self._unsaved_hard_state()
         self.persisting = log.unwritten()
         committed = log.to_apply(self.config.committed_bytes_max)
-        self._count_out(committed)
-        applied = Index(committed[-1].last) if committed else log.applied_index
+        applied = log.applied_index
+        if committed:
+            self._count_out(committed)
+            applied = Index(committed[-1].last)
         send_now, send_after_persist = self._take_messages(hard_state)
+        reads, lost = self.reads.take(applied) if self.reads.pending else ((), ())
         self.outstanding = Ready(
             send_now=send_now,
             installed=self.installed,
@@ -361,8 +369,8 @@ class RaftCore(Replica):
             sync=self._must_sync(hard_state, send_after_persist),
             send_after_persist=send_after_persist,
             committed=committed,
-            reads=self.reads.take_answered(applied),
-            reads_lost=self.reads.take_lost(),
+            reads=reads,
+            reads_lost=lost,
             snapshots_wanted=tuple(self.snapshots_wanted),
         )
         self.installed = None

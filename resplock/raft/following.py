@@ -39,6 +39,9 @@ def on_append(replica: Replica, message: AppendRequest) -> None:
         return
     log = replica.log
     prev_index = Index(message.prev_index)
+    if prev_index == log.last_index and message.prev_term == log.last_term:
+        _extend(replica, message)
+        return
     # What is committed agrees with every leader's log, so a late message is taken from there on.
     agreed = max(prev_index, log.commit_index)
     if agreed == prev_index and not log.has(prev_index, Term(message.prev_term)):
@@ -50,6 +53,18 @@ def on_append(replica: Replica, message: AppendRequest) -> None:
     _take(replica, entries)
     verified = Index(entries[-1].last) if entries else agreed
     _commit(replica, Index(message.commit_index), verified)
+    replica.send(
+        AppendReply(replica.term, replica.id, message.from_id, True, replica.verified_index)
+    )
+
+
+def _extend(replica: Replica, message: AppendRequest) -> None:
+    """The usual case: the entries go on where the log ends."""
+    for entry in message.entries:
+        if not _may_follow(replica, replica.log.last_index, entry):
+            return
+        replica.append(entry)
+    _commit(replica, Index(message.commit_index), replica.log.last_index)
     replica.send(
         AppendReply(replica.term, replica.id, message.from_id, True, replica.verified_index)
     )

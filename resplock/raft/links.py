@@ -27,6 +27,7 @@ def down(replica: Replica, id: NodeId) -> None:
     replica.links_down.add(id)
     if replica.role is Role.LEADER:
         replication.lost_link(replica, id)
+        replication.choose_fed(replica)
     elif id == replica.leader_id:
         elections.stand_soon(replica)
 

@@ -65,6 +65,10 @@ class ReadQueue:
         """Whether `take_answered` or `take_lost` has anything."""
         return bool(self._lost or (self._answerable and self._answerable[0].index <= applied))
 
+    def take(self, applied: Index) -> tuple[tuple[ReadState, ...], tuple[int, ...]]:
+        """What `take_answered` and `take_lost` have."""
+        return self.take_answered(applied), self.take_lost()
+
     def take_answered(self, applied: Index) -> tuple[ReadState, ...]:
         """The confirmed reads whose index is applied when `applied` is."""
         answerable = self._answerable

@@ -49,6 +49,8 @@ class Replica:
         "early_votes",
         "election_elapsed",
         "election_timeout",
+        "fed_at_once",
+        "feeds_few",
         "heard_at",
         "heard_clock_ms",
         "heard_clock_term",
@@ -67,6 +69,7 @@ class Replica:
         "persisting",
         "progress",
         "reads",
+        "rest_due",
         "rng",
         "role",
         "saved",
@@ -156,6 +159,11 @@ class Replica:
         self.transfer_began = 0
         self.heartbeat_due = False
         self.appends_due = False
+        self.rest_due = False
+        """Whether the appends that are due are for everybody, whoever is fed at once."""
+        self.feeds_few = False
+        """Feed just enough followers at once, the others with the next tick; see RaftCore."""
+        self.fed_at_once: frozenset[NodeId] = frozenset()
 
         # For the next Ready.
         self.to_send_now: list[Message] = []
@@ -240,7 +248,8 @@ class Replica:
         self.progress = {}
         self.voting_peers = []
         self.snapshots_wanted.clear()
-        self.heartbeat_due = self.appends_due = False
+        self.heartbeat_due = self.appends_due = self.rest_due = False
+        self.fed_at_once = frozenset()
         self.transferee = None
         if self.lease is not None:
             self.lease.end()

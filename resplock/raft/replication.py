@@ -55,6 +55,8 @@ def tick(replica: Replica) -> None:
         replica.heartbeat_due = True
         for progress in replica.progress.values():
             progress.unanswered += 1
+    if replica.feeds_few:
+        choose_fed(replica)
     if replica.transferee is not None:
         _go_on_handing_over(replica)
     if replica.config.check_quorum and not _has_quorum_contact(replica):
@@ -77,12 +79,42 @@ def is_there(replica: Replica, progress: Progress) -> bool:
     return is_active(replica, progress) and progress.id not in replica.links_down
 
 
+# --- whom to feed at once ------------------------------------------------------------------------
+
+
+def choose_fed(replica: Replica) -> None:
+    """Choose anew who is fed at once: those that keep up. The others now get what they lack."""
+    there = [
+        peer
+        for peer in replica.voting_peers
+        if peer.state is PeerState.REPLICATE and is_there(replica, peer)
+    ]
+    there.sort(key=lambda peer: (-peer.match_index, peer.id not in replica.fed_at_once, peer.id))
+    replica.fed_at_once = frozenset(peer.id for peer in there[: replica.membership.quorum - 1])
+    replica.rest_due = replica.appends_due = True
+
+
+def _may_wait(replica: Replica, progress: Progress) -> bool:
+    """Whether this follower may get its entries with the next tick.
+
+    Only as long as enough others make a majority with the leader, and nobody is about to lead.
+    """
+    return (
+        replica.feeds_few
+        and not replica.rest_due
+        and progress.id not in replica.fed_at_once
+        and progress.state is PeerState.REPLICATE
+        and replica.transferee is None
+        and len(replica.fed_at_once - replica.links_down) >= replica.membership.quorum - 1
+    )
+
+
 def others_suffice(replica: Replica) -> bool:
-    """Whether a majority is there without this leader."""
-    if len(replica.voting_peers) < replica.membership.quorum:
+    """Whether the followers that are fed at once are a majority without the leader."""
+    peers, quorum = replica.voting_peers, replica.membership.quorum
+    if replica.feeds_few or len(peers) < quorum:
         return False
-    there = sum(is_there(replica, peer) for peer in replica.voting_peers)
-    return there >= replica.membership.quorum
+    return sum([is_there(replica, peer) for peer in peers]) >= quorum
 
 
 # --- handing over (see `leadership`) -------------------------------------------------------------
@@ -124,7 +156,9 @@ def flush(replica: Replica) -> None:
     if replica.appends_due:
         replica.appends_due = False
         for progress in replica.progress.values():
-            _send_appends(replica, progress)
+            if not _may_wait(replica, progress):
+                _send_appends(replica, progress)
+        replica.rest_due = False
 
 
 def _answer_by_lease(replica: Replica) -> bool:
@@ -280,7 +314,8 @@ def _on_match(replica: Replica, progress: Progress, match_index: Index) -> None:
             progress.probe_from(Index(match_index + 1))
         if replica.transferee == progress.id:
             hand_over(replica)
-        advance_commit(replica)
+        if match_index > replica.log.commit_index:
+            advance_commit(replica)
     feed(replica, progress)
 
 

@@ -78,6 +78,8 @@ class Cluster:
     """See the module. Servers are called n1, n2, ..., and learners continue the count."""
 
     def __init__(self, voters: int, seed: int = 1, learners: int = 0, **settings: object) -> None:
+        self.feeds_few = False
+        """Let leaders feed no more followers at once than they need."""
         self.syncs_late = False
         """Sync what no Ready asks to have synced with the next tick, instead of at once."""
         self.rng = random.Random(seed)
@@ -166,6 +168,7 @@ class Cluster:
             Index(server.disk.snapshot.index),
             voting_mark=voting_mark,
         )
+        server.core.feeds_few = self.feeds_few
 
     def wipe(self, id: str) -> None:
         """Its directory is lost, and it starts with an empty one: it is another server now."""

@@ -40,6 +40,9 @@ class Schedule:
             tail_bytes_max=rng.choice((1, 300, 1 << 20)),
         )
         cluster.syncs_late = seed % 2 == 0
+        cluster.feeds_few = seed % 3 == 0
+        for core in cluster.cores():
+            core.feeds_few = cluster.feeds_few
         cluster.loss = rng.choice((0.0, 0.0, 0.05, 0.2))
         cluster.repeat = rng.choice((0.0, 0.1))
         cluster.reorder = rng.choice((0.0, 0.3))
@@ -306,6 +309,8 @@ class Schedule:
                     core.report_link_up(id, same_incarnation=True)
         self.pass_time(rounds, self.is_even)
         assert self.is_even(), "the cluster does not recover"
+        for core in cluster.cores():
+            core.feeds_few = False  # everybody is to be even without a tick now
         goal = cluster.leader().last_index
         self.pass_time(rounds, lambda: self.go_on(goal))
         assert self.go_on(goal), "the cluster has recovered, but does not go on"

@@ -40,6 +40,7 @@ from resplock.raft.roles import Role
 from resplock.types import Index, StampMs
 from tests.raft import (
     test_elections,
+    test_feeding,
     test_leadership,
     test_lease,
     test_links,
@@ -242,6 +243,17 @@ def trust_a_write_by_its_index(patch: pytest.MonkeyPatch) -> None:
                 log.written_index = Index(entry.last)
 
     patch.setattr(RaftLog, "written", written)
+
+
+def starve_who_need_not_be_fed(patch: pytest.MonkeyPatch) -> None:
+    """Who is not fed at once is not fed at all."""
+    real = replication.choose_fed
+
+    def choose_fed(replica: Replica) -> None:
+        real(replica)
+        replica.rest_due = False
+
+    patch.setattr(replication, "choose_fed", choose_fed)
 
 
 # --- servers and their directories ---------------------------------------------------------------
@@ -565,6 +577,10 @@ BY_TESTS: list[tuple[Plant, Callable[[], None]]] = [
     (
         count_the_lease_from_the_answer,
         test_lease.test_it_counts_from_when_the_heartbeats_left,
+    ),
+    (
+        starve_who_need_not_be_fed,
+        test_feeding.test_a_majority_commits_and_the_others_get_it_with_the_next_tick,
     ),
     (keep_the_lease_through_a_transfer, test_lease.test_a_transfer_ends_the_lease_for_the_term),
     (
