@@ -31,6 +31,7 @@ from resplock.raft.messages import Message
 from resplock.raft.ready import Ready
 from resplock.server.clocks import now_ms, unix_ms
 from resplock.server.latencies import Latencies
+from resplock.server.news import News
 from resplock.server.peers import Peers
 from resplock.server.peers.snapshots import SnapshotTransfers
 from resplock.server.snapshotting import SnapshotJob
@@ -85,6 +86,7 @@ class Engine:
         self._applied_configuration = Configuration()
         self._was_removed = False
         self.snapshots = SnapshotJob(node, log, fatal)
+        self._news = News(node.core)
         self.transfers = SnapshotTransfers(peers, log.snapshot_directory, self, fatal)
         self.latencies = Latencies(time.monotonic_ns)
         self._watchdog = watchdog
@@ -208,6 +210,7 @@ class Engine:
         self._watchdog.beat()
         self._sync()
         self.node.tick(now_ms())
+        self._news.look()
         self.on_tick()
         self.schedule()
 
