@@ -452,10 +452,12 @@ class Node:
         core, pipeline = self.core, self._pipeline
         if pipeline and pipeline.view != (core.leader_id, core.term):
             return False
-        return not (core.is_busy or core.is_transferring)
+        return not (core.is_leader and (core.is_busy or core.is_transferring))
 
     def _take_back(self) -> None:
         """Propose again, before anything newer, what was certainly not proposed."""
+        if not self._pipeline.given_back:
+            return
         again = _own(self._pipeline.given_back)
         self._pipeline.given_back.clear()
         for client, operations in self.gathering.shares():
