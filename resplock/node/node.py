@@ -258,6 +258,7 @@ class Node:
                 self._redirect(leader.peer)
             else:
                 self._forward(leader)
+            self._bound_what_waits()
 
     def has_ready(self) -> bool:
         """Whether `ready` has anything to hand out."""
@@ -559,12 +560,13 @@ class Node:
             leader.send(Forward(self.core.term, serial, run.operations))
 
     def _redirect(self, leader_id: NodeId) -> None:
-        """Tell clients where the leader is."""
+        """Tell clients where the leader is, once they know what came of their earlier commands."""
         address = self._client_address(leader_id)
-        for client, operations in self.gathering.shares():
-            moved = [Moved(_slot_of(operation), address) for operation in operations]
-            self._answers.append((client, moved))
-        self.gathering = Run()
+        if not self._pipeline:
+            for client, operations in self.gathering.shares():
+                moved = [Moved(_slot_of(operation), address) for operation in operations]
+                self._answers.append((client, moved))
+            self.gathering = Run()
         for client, query in self._reads.asked:
             self._answers.append((client, [Moved(_slot_of(query), address)]))
         self._reads.asked = []
