@@ -215,8 +215,7 @@ class Node:
         """Propose or forward what was submitted, start the reads, carry the clock on where due."""
         self._now_ms = now_ms
         self._watch_leadership(now_ms)
-        if self._pipeline.given_back:
-            self._take_back()
+        self._take_back()
         if self.core.is_leader:
             self._gather_as_leader(now_ms, unix_ms)
         else:
@@ -471,9 +470,12 @@ class Node:
             self._refuse_gathered(Busy("too many commands wait to be proposed"))
 
     def _refuse_gathered(self, result: Result) -> None:
+        """Refuse what waits to be proposed, and what was given back before it."""
+        self._take_back()
         if self.gathering.clients:
             refused, self.gathering = self.gathering, Run()
             self._pipeline.refused(refused, result)
+            self._end_of(refused)
 
     def _propose(self, run: Run, stamp_ms: StampMs) -> None:
         payload = encode_run(run.operations)

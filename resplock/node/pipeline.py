@@ -8,13 +8,17 @@ Invariants:
 - all runs in it belong to one view, a leader and its term; until they are resolved nothing is
   proposed or forwarded in another view, so that a client's commands cannot pass each other;
 - a run is given back only if it certainly never takes effect: its entry was overwritten, or its
-  leader says that it was not proposed.
+  leader says that it was not proposed;
+- then nothing behind it takes effect either, in that view: what would have to follow it in the log
+  cannot be there, and a leader that leads no longer takes nothing more. So all of it is given back,
+  and a client's commands are proposed again in their order.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 
 import msgspec
 
@@ -87,7 +91,14 @@ class Pipeline:
         self._add(run)
 
     def refused(self, run: Run, result: Result) -> None:
-        """Nothing is done with the run: answer `result` once the earlier ones are answered."""
+        """Nothing is done with the run: answer `result` once the earlier ones are answered.
+
+        Those before it that wait to be given back are refused with it.
+        """
+        for earlier in self._runs:
+            if earlier.returned:
+                earlier.returned = False
+                earlier.results = earlier.all(result)
         run.results = run.all(result)
         if self._runs:
             run.leader_id, run.term = self.view
@@ -104,16 +115,15 @@ class Pipeline:
     def take(self, entry: Entry) -> Run | None:
         """The run that became `entry`, which is being applied; None when it is not this node's.
 
-        Runs whose place another entry has taken will never be applied: they are given back.
+        When another entry has taken its place it will never be applied: it is given back. Not to
+        be called when there are no runs.
         """
-        runs = self._runs
-        while runs and 0 < runs[0].first <= entry.last:
-            run = runs[0]
-            if run.first == entry.first and run.term == entry.term:
-                return run
-            self._pop()
-            self._give_back(run)
-            self._settle()
+        run = self._runs[0]
+        if not 0 < run.first <= entry.last:
+            return None
+        if run.first == entry.first and run.term == entry.term:
+            return run
+        self._return_from(0)
         return None
 
     def applied(self, run: Run, results: Sequence[Result]) -> None:
@@ -136,8 +146,7 @@ class Pipeline:
         """The leader says that nothing will come of a forwarded run; None when it says so too late."""
         run = self._find(serial)
         if run is not None:
-            run.returned = True
-            self._settle()
+            self._return_from(self._runs.index(run))
         return run
 
     def doubt(self) -> None:
@@ -155,20 +164,28 @@ class Pipeline:
         self._settle()
 
     def _find(self, serial: int) -> Run | None:
+        """The forwarded run of that serial, while nothing is known of it."""
         for run in self._runs:
-            if run.serial == serial and run.results is None and not run.returned:
+            if run.serial == serial != 0 and run.results is None and not run.returned:
                 return run
         return None
+
+    def _return_from(self, position: int) -> None:
+        """Nothing from here on takes effect. What was refused behind it need not be, any more."""
+        for run in islice(self._runs, position, None):
+            run.returned = True
+            run.results = None
+        self._settle()
 
     def _settle(self) -> None:
         """Let go of the runs that are resolved, up to the first that is not."""
         while self._runs:
             run = self._runs[0]
-            if run.results is not None:
+            if run.returned:
+                self._give_back(run)
+            elif run.results is not None:
                 self._answers.extend(run.answers(run.results))
                 self.counts.count(run.results)
-            elif run.returned:
-                self._give_back(run)
             else:
                 return
             self._pop()

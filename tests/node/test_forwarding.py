@@ -131,6 +131,82 @@ def test_a_refusal_that_comes_too_late_concerns_nobody(trio: Trio) -> None:
     assert kinds(new) == ["Granted"]
 
 
+def test_refusals_that_arrive_one_by_one_change_no_order(trio: Trio) -> None:
+    """What is proposed again is proposed in the order in which the client asked."""
+    caller, follower = Caller(), trio["n2"]
+    for operation in (acquire("a"), release("a"), acquire("b")):
+        follower.node.submit(caller, [operation])
+        follower.turn()
+    lose_leadership(trio, trio["n1"])
+    trio["n1"].turn()
+    forwarded = [message for _, message in follower.mail]
+    follower.mail.clear()
+    for message in forwarded:
+        trio["n1"].node.receive(NodeId("n2"), message)
+    trio["n1"].turn()
+    assert len(trio["n1"].mail) == 3
+    for _, refusal in trio["n1"].mail:
+        follower.node.receive(NodeId("n1"), refusal)
+        follower.turn()
+    trio["n1"].mail.clear()
+    trio.elect("n3")
+    trio.pass_time(200)
+    assert kinds(caller) == ["Granted", "Released", "Granted"]
+
+
+def test_what_was_overwritten_is_proposed_again_in_order(trio: Trio) -> None:
+    """Though the entries in its place are applied one by one, or never come."""
+    caller = Caller()
+    trio.alone = {"n1"}
+    for operation in (acquire("a"), release("a"), acquire("b")):
+        trio["n1"].node.submit(caller, [operation])
+        trio["n1"].turn()
+    lose_leadership(trio, trio["n1"])
+    trio.elect("n2")
+    trio.pass_time(200)
+    assert kinds(caller) == ["Granted", "Released", "Granted"]
+    assert trio["n2"].commands()[-3:] == [acquire("a"), release("a"), acquire("b")]
+
+
+def test_without_a_leader_what_was_given_back_is_refused_in_its_place(trio: Trio) -> None:
+    caller, follower = Caller(), trio["n2"]
+    follower.node.submit(caller, [acquire("a")])
+    follower.turn()
+    _, forwarded = follower.mail.popleft()
+    lose_leadership(trio, trio["n1"])
+    trio.alone = {"n1", "n2", "n3"}
+    follower.node.link_down(NodeId("n3"))
+    follower.node.receive(NodeId("n1"), NotProposed(forwarded.serial))
+    follower.node.submit(caller, [acquire("b"), acquire("c")])
+    trio.pass_time(2 * 500 + 100)
+    assert caller.take() == [NoLeader()] * 3
+    follower.node.receive(NodeId("n1"), NotProposed(forwarded.serial))
+    trio.alone = set()
+    trio.pass_time(2 * 500)
+    assert caller.take() == []
+    assert acquire("a") not in trio["n1"].commands() + trio["n3"].commands()
+
+
+def test_a_former_leader_that_was_busy_forwards(trio: Trio) -> None:
+    trio = Trio(uncommitted_bytes_max=1)
+    trio.elect("n1")
+    trio.pass_time(100)
+    caller = Caller()
+    trio.alone = {"n1"}
+    trio["n1"].node.submit(caller, [acquire("a")])
+    trio["n1"].turn()
+    assert trio["n1"].node.core.is_busy
+    trio["n1"].node.submit(caller, [acquire("b")])
+    trio.pass_time(3 * 500)
+    trio.alone = set()
+    trio.pass_time(3 * 500)
+    assert not trio["n1"].node.core.is_leader
+    assert len(caller.take()) == 2
+    trio["n1"].node.submit(caller, [acquire("c")])
+    trio.pass_time(100)
+    assert kinds(caller) == ["Granted"]
+
+
 def test_a_question_of_another_term_is_not_served(trio: Trio) -> None:
     leader = trio["n1"].node
     trio["n2"].node.submit(Caller(), [acquire("a")])
@@ -252,6 +328,26 @@ def test_redirection_names_the_leader() -> None:
         Moved(5061, "host-n1:1"),
         Moved(12182, "host-n1:1"),
     ]
+
+
+def test_nobody_is_redirected_before_the_earlier_commands_are_answered() -> None:
+    trio = Trio(redirects=True)
+    trio.elect("n1")
+    trio.pass_time(100)
+    caller = Caller()
+    trio.alone = {"n1"}
+    trio["n1"].node.submit(caller, [acquire("a")])
+    trio["n1"].turn()
+    lose_leadership(trio, trio["n1"])
+    trio.loses_entries = True
+    trio.elect("n2")
+    trio["n1"].node.submit(caller, [acquire("b")])
+    trio.pass_time(50)
+    assert trio["n1"].node.core.leader_id == "n2"
+    assert caller.take() == [], "the first command may still be committed"
+    trio.loses_entries = False
+    trio.pass_time(200)
+    assert kinds(caller) == ["Moved", "Moved"]
 
 
 def test_operators_are_not_redirected() -> None:
