@@ -327,6 +327,7 @@ class Log:
     def _put_entries(self, batch: WriteBatch, entries: Sequence[Entry]) -> None:
         first = entries[0].first
         if first <= self._last_index:
+            self.sync()  # the mark must not name what is not durable
             self._cut(Index(first - 1))
             batch.delete_range(entry_key(first), ENTRIES_END)
         previous_index, previous_term = self._last_index, self._last_term

@@ -149,6 +149,28 @@ def test_after_a_power_cut_the_mark_never_names_what_was_replaced(
         assert len(crashes.cut) == 2
 
 
+def test_after_a_power_cut_the_mark_never_names_what_was_not_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader wrote without a sync, and the next one replaces some of that: the mark goes back to
+    what is left, which must be durable first. Otherwise the node would refuse to start."""
+    path = make(tmp_path / "data")
+    monkeypatch.setattr(storage, "MARK_SYNC_EVERY_MS", 3_600_000)
+    with opened(path) as log:
+        log.save(None, singles(1, 9))
+        with monkeypatch.context() as patch:
+            crashes = Crashes(path, patch)
+            log.save(None, singles(10, 12), sync=False)
+            log.save(HardState(2, ""), singles(12, 12, 2))
+            crashes.take("end")
+        ends = []
+        for _, copy in crashes.cut:
+            with opened(copy) as again:
+                ends.append((again.last_index, again.term_at(again.last_index)))
+        assert set(ends) == {(9, 1), (12, 1), (12, 2)}
+        assert ends[-1] == (12, 2)
+
+
 CHILD = """
 import os, sys
 from pathlib import Path
