@@ -128,8 +128,11 @@ UNIX_OFFSET_DRIFT_MS = 1_000
 ELECTION_TIMEOUT_MS_DEFAULT = 500
 MEMBERSHIP_CHANGE_MS_MAX = 10_000
 """How long a leader tries to carry out a change of membership before it gives up."""
-NODE_MESSAGE_BYTES_MAX = 20 << 20
-"""The longest message of forwarded commands or their answers."""
+FORWARDED_COMMANDS_MAX = 2048
+"""Commands that a follower forwards in one message, as a rule: so that their answers, of a name and
+an owner at most each, fit into PEER_COMMANDS_BYTES_MAX."""
+ANSWER_MS_MAX = 10_000
+"""How long a follower waits for the leader's answer while both seem to be well."""
 READS_FORWARDED_MAX = 16
 """Queries that a follower forwards in one message: each answer may have LIST_BYTES_MAX."""
 HEARTBEATS_PER_ELECTION_TIMEOUT = 10

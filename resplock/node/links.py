@@ -1,8 +1,8 @@
 """The leader's side of forwarding: peers that ask on behalf of their clients.
 
-Pure. A RemoteRun, a RemoteReads and a RemoteRequest are clients like any connection, only that their
-answers leave as messages. What is sent to a link that is down goes nowhere: its peer knows from the
-break that the fate of what it asked is unknown.
+Pure. A RemoteRun and a RemoteReads are clients like any connection, only that their answers leave as
+messages. What is sent to a link that is down goes nowhere: its peer knows from the break that the
+fate of what it asked is unknown, or finds out by waiting (`Awaited`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from resplock.limits import ANSWER_MS_MAX
 from resplock.node.messages import NodeMessage, NotProposed, Results, pack
 from resplock.node.runs import Result
 from resplock.types import NodeId
@@ -33,6 +34,14 @@ class Link:
         """Send it, unless the link broke meanwhile."""
         if self.is_up:
             self._outbox.append((self.peer, message))
+
+    def give_back_reads(self) -> None:
+        """Nothing will come of the queries that the peer asked, but for those that are answered.
+
+        Answers that are still on their way to them here must not be taken for later ones.
+        """
+        reads, self.reads = self.reads, RemoteReads(self)
+        reads.give_back()
 
 
 class Remote:
@@ -96,4 +105,19 @@ class RemoteReads(Remote):
         for serial, _ in self._expected:
             self._link.send(NotProposed(serial))
         self._expected.clear()
-        self._results.clear()
+
+
+class Awaited:
+    """How long a peer has left the same question unanswered."""
+
+    __slots__ = ("_serial", "_since_ms")
+
+    def __init__(self) -> None:
+        self._serial = 0
+        self._since_ms = 0
+
+    def is_overdue(self, serial: int, now_ms: int) -> bool:
+        """Whether `serial`, the oldest question, has been that for too long. 0: there is none."""
+        if serial != self._serial:
+            self._serial, self._since_ms = serial, now_ms
+        return serial != 0 and now_ms - self._since_ms >= ANSWER_MS_MAX

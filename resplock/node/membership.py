@@ -8,13 +8,14 @@ Pure. Works on the leader, one change at a time, as the core demands (thesis 4.1
    that has moved gets its new addresses;
 3. a learner that has caught up is promoted.
 
-Requests are idempotent, so what a change of leader interrupts is asked of the next one.
+Requests are idempotent, so what a change of leader interrupts is asked of the next one. Only what
+is committed by then is answered by the old one: it may have removed itself, and hear no other.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeAlias
+from typing import assert_never
 
 import msgspec
 
@@ -29,8 +30,6 @@ from resplock.raft.core import RaftCore
 from resplock.raft.entries import Configuration, Member
 from resplock.types import NodeId
 
-Asked: TypeAlias = tuple[Client, Request]
-
 _PATIENT = frozenset(
     {
         Refusal.NOT_LEADER,
@@ -42,30 +41,36 @@ _PATIENT = frozenset(
 """Refusals that pass by themselves."""
 
 
-class _Pending(msgspec.Struct):
+class Requested(msgspec.Struct):
+    """An operator's request, on its way through a node."""
+
     client: Client
     request: Request
+    is_tried: bool = False
+    """A leader was asked to carry it out, and may have done so."""
     deadline_ms: int | None = None
-    started: bool = False
-    """A transfer that the core has begun."""
+    """When this leader gives up."""
+    has_begun: bool = False
+    """A transfer that the core of this leader has begun."""
 
 
 class MembershipKeeper:
     """The changes that a node wants while it leads."""
 
-    __slots__ = ("_answers", "_core", "_pending", "_seen", "is_due")
+    __slots__ = ("_answers", "_core", "_requests", "_seen", "is_due")
 
     def __init__(self, core: RaftCore, answers: Answers) -> None:
         self._core = core
         self._answers = answers
-        self._pending: deque[_Pending] = deque()
+        self._requests: deque[Requested] = deque()
         self._seen: dict[NodeId, Member] = {}
         self.is_due = False
         """Whether something has happened that `work` should look at."""
 
-    def ask(self, client: Client, request: Request) -> None:
+    def ask(self, requested: Requested) -> None:
         """Carry out an operator's request."""
-        self._pending.append(_Pending(client, request))
+        requested.is_tried, requested.deadline_ms, requested.has_begun = True, None, False
+        self._requests.append(requested)
         self.is_due = True
 
     def seen(self, member: Member) -> None:
@@ -74,75 +79,84 @@ class MembershipKeeper:
             self._seen[member.id] = member
             self.is_due = True
 
-    def take_requests(self) -> list[Asked]:
+    def take_requests(self) -> list[Requested]:
         """The requests that are not answered yet: this node does not lead, another may."""
-        taken = [(pending.client, pending.request) for pending in self._pending]
-        self._pending.clear()
+        core = self._core
+        committed = core.membership.committed(core.commit_index)
+        taken: list[Requested] = []
+        for requested in self._requests:
+            if _wanted(committed, requested.request) == committed:
+                self._answers.append((requested.client, [Done()]))
+            else:
+                taken.append(requested)
+        self._requests.clear()
         return taken
 
     # --- on the leader ---------------------------------------------------------------------------
 
-    def work(self, now_ms: int, committed: Configuration) -> None:
-        """Take the next step. `committed`: the configuration that was applied last."""
+    def work(self, now_ms: int) -> None:
+        """Take the next step."""
         self.is_due = False
-        if self._pending:
-            self._work_on_request(self._pending[0], now_ms, committed)
+        if self._requests:
+            self._work_on_request(self._requests[0], now_ms)
         elif not self._take_seen():
             self._promote()
 
-    def _work_on_request(self, pending: _Pending, now_ms: int, committed: Configuration) -> None:
-        if pending.deadline_ms is None:
-            pending.deadline_ms = now_ms + MEMBERSHIP_CHANGE_MS_MAX
-        outcome: Done | CommandError | None
-        match pending.request:
-            case Transfer() as transfer:
-                outcome = self._transfer(pending, transfer)
-            case AddServer(member):
-                added = _added(self._core.configuration, member)
-                outcome = Done() if _has(committed, member) else self._change(added)
-            case RemoveServer(id):
-                removed = _removed(self._core.configuration, id)
-                outcome = self._change(removed) if _find(committed, id) else Done()
-        if outcome is None and now_ms >= pending.deadline_ms:
+    def _work_on_request(self, requested: Requested, now_ms: int) -> None:
+        if requested.deadline_ms is None:
+            requested.deadline_ms = now_ms + MEMBERSHIP_CHANGE_MS_MAX
+        if isinstance(requested.request, Transfer):
+            outcome = self._transfer(requested, requested.request)
+        else:
+            outcome = self._change(requested.request)
+        if outcome is None and now_ms >= requested.deadline_ms:
             outcome = CommandError(
                 "it could not be carried out in time; it may still be: ask again"
             )
         if outcome is not None:
-            self._pending.popleft()
-            self._answers.append((pending.client, [outcome]))
+            self._requests.popleft()
+            self._answers.append((requested.client, [outcome]))
             self.is_due = True
 
-    def _transfer(self, pending: _Pending, transfer: Transfer) -> Done | CommandError | None:
+    def _transfer(self, requested: Requested, transfer: Transfer) -> Done | CommandError | None:
         """Begin to hand over; when it succeeds, this node leads no longer, and another answers."""
         core = self._core
         if transfer.id == core.id or (transfer.id is None and transfer.away_from != core.id):
             return Done()
-        if not pending.started:
-            pending.started = True
+        if not requested.has_begun:
+            requested.has_begun = True
             refusal = core.transfer(transfer.id)
             return None if refusal is None else CommandError(f"not transferred: {refusal.value}")
         if core.is_transferring:
             return None
         return CommandError("not transferred: the other node did not take over in time")
 
-    def _change(self, wanted: Configuration) -> CommandError | None:
-        """Propose `wanted` unless it is in effect. An error if it never can be."""
-        if wanted == self._core.configuration:
-            return None
-        refusal = self._core.propose_configuration(wanted)
+    def _change(self, request: AddServer | RemoveServer) -> Done | CommandError | None:
+        """Propose what is wanted unless it is in effect. It is done once that is committed."""
+        core = self._core
+        wanted = _wanted(core.configuration, request)
+        if wanted == core.configuration:
+            return Done() if core.membership.index <= core.commit_index else None
+        assert wanted is not None
+        refusal = core.propose_configuration(wanted)
         if not isinstance(refusal, Refusal) or refusal in _PATIENT:
             return None
         return CommandError(f"the membership was not changed: {refusal.value}")
 
     def _take_seen(self) -> bool:
-        """Put a server that lost its data in the place of the one that it was; note addresses."""
+        """Put a server that lost its data in the place of the one that it was; note addresses.
+
+        Whether that is under way, or must be before anything else.
+        """
         configuration = self._core.configuration
         for _, member in sorted(self._seen.items()):
             known = _find(configuration, member.id)
-            if known is None or known == member or not known.uuid:
+            if known is None or known == member or not known.uuid or known.id == self._core.id:
                 continue
-            if configurations.tombstone(member) not in configuration.removed:
-                self._core.propose_configuration(_added(configuration, member))
+            if configurations.tombstone(member) in configuration.removed:
+                continue
+            refusal = self._core.propose_configuration(_added(configuration, member))
+            if not isinstance(refusal, Refusal) or refusal in _PATIENT:
                 return True
         return False
 
@@ -154,6 +168,23 @@ class MembershipKeeper:
                 return
 
 
+def _wanted(configuration: Configuration, request: Request) -> Configuration | None:
+    """The next configuration on the way to what is asked for; the same when it is reached.
+
+    None for a transfer, which is no change of membership.
+    """
+    match request:
+        case AddServer(member):
+            return _added(configuration, member)
+        case RemoveServer(id):
+            known = _find(configuration, id)
+            return configuration if known is None else configurations.without(configuration, id)
+        case Transfer():
+            return None
+        case _:
+            assert_never(request)
+
+
 def _added(configuration: Configuration, member: Member) -> Configuration:
     """The next configuration on the way to having the server."""
     known = _find(configuration, member.id)
@@ -162,14 +193,6 @@ def _added(configuration: Configuration, member: Member) -> Configuration:
     if known.uuid != member.uuid:
         return configurations.with_replacement(configuration, member)
     return configurations.with_addresses(configuration, member)
-
-
-def _removed(configuration: Configuration, id: NodeId) -> Configuration:
-    return configurations.without(configuration, id) if _find(configuration, id) else configuration
-
-
-def _has(configuration: Configuration, member: Member) -> bool:
-    return member in configuration.voters + configuration.learners
 
 
 def _find(configuration: Configuration, id: NodeId) -> Member | None:

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from resplock.errors import CommandError
-from resplock.limits import NODE_MESSAGE_BYTES_MAX, READS_FORWARDED_MAX, RUN_COMMANDS_MAX
+from resplock.limits import PEER_COMMANDS_BYTES_MAX, READS_FORWARDED_MAX, RUN_COMMANDS_MAX
 from resplock.node.administration import Request
 from resplock.node.runs import Result
 from resplock.operations import (
@@ -81,11 +81,14 @@ class Results(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):
     """What came of the question `serial`; see `pack` and `unpack`."""
 
     serial: Natural
-    packed: list[_Packed]
+    packed: Annotated[list[_Packed], Meta(min_length=1, max_length=RUN_COMMANDS_MAX)]
 
 
 class NotProposed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=5):
-    """Certainly nothing came of the question `serial`: its term is not the one that I lead."""
+    """Nothing comes of the question `serial`: its term is not the one that I lead.
+
+    That is certain of commands and queries; an operator's request may have been begun.
+    """
 
     serial: Natural
 
@@ -122,9 +125,9 @@ def encode(message: NodeMessage) -> bytes:
 
 def decode(data: bytes | bytearray | memoryview) -> NodeMessage:
     """The message that a peer sent. Raises PeerError."""
-    if len(data) > NODE_MESSAGE_BYTES_MAX:
+    if len(data) > PEER_COMMANDS_BYTES_MAX:
         raise PeerError(
-            f"a message of {len(data)} bytes, at most {NODE_MESSAGE_BYTES_MAX} are allowed"
+            f"a message of {len(data)} bytes, at most {PEER_COMMANDS_BYTES_MAX} are allowed"
         )
     try:
         return _decoder.decode(data)

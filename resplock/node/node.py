@@ -6,14 +6,15 @@ See the package for how it is driven.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import msgspec
 
 from resplock import limits
 from resplock.node.administration import Request, Transfer
 from resplock.node.clock import ReplicatedClock
-from resplock.node.links import Link, Remote, RemoteReads, RemoteRun
-from resplock.node.membership import MembershipKeeper
+from resplock.node.links import Awaited, Link, Remote, RemoteReads, RemoteRun
+from resplock.node.membership import MembershipKeeper, Requested
 from resplock.node.messages import (
     Administer,
     Ask,
@@ -28,6 +29,7 @@ from resplock.node.reads import Asked, Reads, answer
 from resplock.node.runs import Answers, Client, Result, Run
 from resplock.operations import (
     Busy,
+    InDoubt,
     Moved,
     NoLeader,
     Operation,
@@ -103,9 +105,11 @@ class Node:
         self._uuids: dict[NodeId, str] = {}
         self._outbox: list[tuple[NodeId, NodeMessage]] = []
         self._asking: dict[int, list[Asked]] = {}
-        self._requesting: dict[int, tuple[Client, Request]] = {}
-        self._requests: list[tuple[Client, Request]] = []
+        self._requesting: dict[int, Requested] = {}
+        self._requests: list[Requested] = []
         self._serial = 0
+        self._forwarded = Awaited()
+        self._asked = Awaited()
         self._asking_view: tuple[NodeId | None, Term] = (None, core.term)
         self._rejected_by: tuple[NodeId | None, Term] | None = None
         self._installing: list[tuple[SnapshotMeta, LockTable]] = []
@@ -129,7 +133,7 @@ class Node:
 
     def administer(self, client: Client, request: Request) -> None:
         """Have an operator's request carried out. The answer comes in `take_answers`."""
-        self._requests.append((client, request))
+        self._requests.append(Requested(client, request))
 
     def step(self, message: Message) -> None:
         """Take a Raft message from a peer.
@@ -156,6 +160,7 @@ class Node:
                 self._next_tick_ms + self.settings.tick_ms, now_ms + self.settings.tick_ms // 2
             )
         self._resolve_stale(now_ms)
+        self._resolve_unanswered(now_ms)
         self._give_up_unserved(now_ms)
 
     # --- other nodes -----------------------------------------------------------------------------
@@ -228,11 +233,12 @@ class Node:
         if self._reads.asked:
             self._reads.start(core)
         if self._requests:
-            for client, request in self._requests:
-                self._keeper.ask(client, self._addressed(request))
+            for requested in self._requests:
+                requested.request = self._addressed(requested.request)
+                self._keeper.ask(requested)
             self._requests.clear()
         if self._keeper.is_due:
-            self._keeper.work(now_ms, self.applied_configuration)
+            self._keeper.work(now_ms)
         if self.gathering.clients:
             if self._may_propose():
                 run, self.gathering = self.gathering, Run()
@@ -382,12 +388,13 @@ class Node:
             if not isinstance(client, RemoteReads)
         ]
         for link in self._links.values():
-            link.reads.give_back()
-        for client, request in self._keeper.take_requests():
-            if isinstance(client, Remote):
-                client.give_back()
+            link.give_back_reads()
+        requests, self._requests = self._keeper.take_requests() + self._requests, []
+        for requested in requests:
+            if isinstance(requested.client, Remote):
+                requested.client.give_back()
             else:
-                self._requests.append((client, request))
+                self._requests.append(requested)
 
     def _resolve_stale(self, now_ms: int) -> None:
         """Bound how long what was proposed or forwarded in an earlier view holds up the rest.
@@ -405,6 +412,18 @@ class Node:
         patience_ms = 2 * self.settings.election_timeout_ms if mine else self.settings.tick_ms
         if now_ms - self._stale_since_ms >= patience_ms:
             pipeline.doubt()
+
+    def _resolve_unanswered(self, now_ms: int) -> None:
+        """Bound how long the leader's answer is waited for: it may be lost, though the link is up.
+
+        A link has two connections. What was sent on one of them that breaks is lost; this end may
+        notice that, and ask anew, before the other end has noticed and sends its answer there.
+        """
+        if self._forwarded.is_overdue(self._pipeline.serial, now_ms):
+            self._pipeline.doubt()
+        questions = [*islice(self._asking, 1), *islice(self._requesting, 1)]
+        if self._asked.is_overdue(min(questions, default=0), now_ms):
+            self._ask_again()
 
     @property
     def _can_serve(self) -> bool:
@@ -425,8 +444,10 @@ class Node:
             return
         self._refuse_gathered(NoLeader())
         self._answers.extend((client, [NoLeader()]) for client, _ in self._reads.asked)
-        self._answers.extend((client, [NoLeader()]) for client, _ in self._requests)
         self._reads.asked = []
+        for requested in self._requests:
+            result = InDoubt() if requested.is_tried else NoLeader()
+            self._answers.append((requested.client, [result]))
         self._requests = []
 
     def _watch_unix_offset(self, stamp_ms: int, unix_ms: int) -> None:
@@ -479,7 +500,7 @@ class Node:
 
     def _propose(self, run: Run, stamp_ms: StampMs) -> None:
         payload = encode_run(run.operations)
-        if _is_too_large(run, len(payload)):
+        if _is_too_large(run, len(payload), limits.RUN_COMMANDS_MAX):
             for half in run.halves():
                 self._propose(half, stamp_ms)
             return
@@ -544,16 +565,17 @@ class Node:
 
     def _forward_requests(self, leader: Link) -> None:
         """Operators are not sent elsewhere, whatever clients are."""
-        for client, request in self._requests:
-            serial, addressed = self._next_serial(), self._addressed(request)
-            self._requesting[serial] = client, addressed
-            leader.send(Administer(self.core.term, serial, addressed))
+        for requested in self._requests:
+            serial = self._next_serial()
+            requested.request, requested.is_tried = self._addressed(requested.request), True
+            self._requesting[serial] = requested
+            leader.send(Administer(self.core.term, serial, requested.request))
         self._requests = []
 
     def _forward_run(self, run: Run, leader: Link) -> None:
         if self._pipeline.commands + len(run.operations) > limits.PROPOSALS_QUEUED_MAX:
             self._pipeline.refused(run, Busy("too many commands wait for the leader"))
-        elif _is_too_large(run, 0):
+        elif _is_too_large(run, len(encode_run(run.operations)), limits.FORWARDED_COMMANDS_MAX):
             for half in run.halves():
                 self._forward_run(half, leader)
         else:
@@ -599,13 +621,17 @@ class Node:
         self._requesting.clear()
 
     def _take_results(self, serial: int, results: list[Result]) -> None:
+        """The leader's answer. One that does not fit says nothing."""
         if serial in self._asking:
             asked = self._asking.pop(serial)
-            for (client, _), result in zip(asked, results, strict=True):
-                self._answers.append((client, [result]))
+            if len(results) != len(asked):
+                results = [InDoubt()] * len(asked)
+            self._answers.extend(
+                (client, [result]) for (client, _), result in zip(asked, results, strict=True)
+            )
         elif serial in self._requesting:
-            client, _ = self._requesting.pop(serial)
-            self._answers.append((client, results))
+            client = self._requesting.pop(serial).client
+            self._answers.append((client, results if len(results) == 1 else [InDoubt()]))
         else:
             self._pipeline.answered(serial, results)
 
@@ -631,7 +657,7 @@ class Node:
                 link.reads.expect(serial, len(asked))
                 self._reads.asked += [(link.reads, query) for query in asked]
             case Administer(_, serial, request):
-                self._requests.append((RemoteRun(link, serial), request))
+                self._requests.append(Requested(RemoteRun(link, serial), request))
 
 
 def _own(runs: Sequence[Run]) -> Run:
@@ -649,10 +675,10 @@ def _own(runs: Sequence[Run]) -> Run:
     return own
 
 
-def _is_too_large(run: Run, payload_bytes: int) -> bool:
+def _is_too_large(run: Run, payload_bytes: int, commands_max: int) -> bool:
     """Whether the run is to be cut in two, which it can be between clients only."""
     return len(run.clients) > 1 and (
-        len(run.operations) > limits.RUN_COMMANDS_MAX or payload_bytes > limits.RUN_BYTES_MAX
+        len(run.operations) > commands_max or payload_bytes > limits.RUN_BYTES_MAX
     )
 
 

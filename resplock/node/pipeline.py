@@ -78,6 +78,11 @@ class Pipeline:
         """The leader and term of all the runs in it. Not to be asked for when there are none."""
         return self._runs[0].leader_id, self._runs[0].term
 
+    @property
+    def serial(self) -> int:
+        """What the oldest run waits for the leader to answer; 0 when it waits for no other node."""
+        return self._runs[0].serial if self._runs else 0
+
     # --- in --------------------------------------------------------------------------------------
 
     def proposed(self, run: Run, leader_id: NodeId, entry: Entry) -> None:

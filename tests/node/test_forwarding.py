@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from resplock import limits
 from resplock.node.administration import AddServer, RemoveServer, Transfer
-from resplock.node.messages import NotProposed
+from resplock.node.messages import Forward, NotProposed, Results, encode
 from resplock.operations import (
     CheckVersion,
     Done,
@@ -20,7 +21,16 @@ from resplock.operations import (
     Released,
 )
 from resplock.types import NodeId
-from tests.node.servers import Caller, Trio, acquire, lose_leadership, member_of, name, release
+from tests.node.servers import (
+    Caller,
+    Server,
+    Trio,
+    acquire,
+    lose_leadership,
+    member_of,
+    name,
+    release,
+)
 
 
 @pytest.fixture
@@ -246,6 +256,74 @@ def test_answers_for_an_earlier_link_go_nowhere(trio: Trio) -> None:
     trio.pass_time(100)
     assert not trio["n1"].mail
     assert acquire("a") in trio["n1"].commands()
+
+
+def test_a_lost_answer_is_not_waited_for_for_ever(trio: Trio) -> None:
+    """The link's other end broke before the question came, and nobody noticed here."""
+    writer, reader, operator, follower = Caller(), Caller(), Caller(), trio["n2"]
+    follower.node.submit(writer, [acquire("a")])
+    follower.node.ask(reader, CheckVersion(name("a"), 1))
+    follower.node.administer(operator, RemoveServer(NodeId("n9")))
+    follower.turn()
+    for _, message in follower.mail:
+        trio["n1"].node.receive(NodeId("n2"), message)
+    follower.mail.clear()
+    trio["n1"].node.link_down(NodeId("n2"))
+    trio["n1"].node.link_up(NodeId("n2"), follower.incarnation)
+    trio.pass_time(limits.ANSWER_MS_MAX - 500)
+    assert [each.take() for each in (writer, reader, operator)] == [[]] * 3
+    trio.pass_time(600)
+    assert writer.take() == [InDoubt()]
+    assert reader.take() == [0]
+    assert operator.take() == [Done()]
+    follower.node.submit(writer, [release("a")])
+    trio.pass_time(100)
+    assert kinds(writer) == ["Released"], "it had been granted"
+
+
+def test_an_answer_that_does_not_fit_says_nothing(trio: Trio) -> None:
+    follower = trio["n2"]
+    callers = [Caller() for _ in range(4)]
+    writer, one, two, operator = callers
+    follower.node.submit(writer, [acquire("a")])
+    follower.node.ask(one, CheckVersion(name("a"), 1))
+    follower.node.ask(two, CheckVersion(name("a"), 2))
+    follower.node.administer(operator, RemoveServer(NodeId("n9")))
+    follower.turn()
+    assert len(follower.mail) == 3
+    for _, message in follower.mail:
+        assert not isinstance(message, Results | NotProposed)
+        follower.node.receive(NodeId("n1"), Results(message.serial, [0, 0, 0]))
+    follower.mail.clear()
+    follower.turn()
+    assert [caller.take() for caller in callers] == [[InDoubt()]] * 4
+
+
+def test_a_forwarded_message_has_so_many_commands_and_bytes(trio: Trio) -> None:
+    """So that it and its answers fit into the longest message."""
+    follower, callers = trio["n2"], [Caller() for _ in range(30)]
+    for number, caller in enumerate(callers):
+        follower.node.submit(caller, [acquire(f"{number}-{each}") for each in range(500)])
+    follower.turn()
+    sizes = [len(message.operations) for message in forwards(follower)]
+    assert sum(sizes) == 15_000
+    assert max(sizes) <= limits.FORWARDED_COMMANDS_MAX
+    trio.settle()
+    assert all(kinds(caller) == ["Granted"] * 500 for caller in callers)
+
+    for number, caller in enumerate(callers):
+        owner = f"{number}".rjust(limits.OWNER_BYTES_MAX, "o")
+        follower.node.submit(caller, [acquire(f"{number}-{each}", owner) for each in range(100)])
+    follower.turn()
+    sent = forwards(follower)
+    assert len(sent) > 1
+    assert max(len(encode(message)) for message in sent) <= limits.RUN_BYTES_MAX + 100
+    trio.settle()
+    assert all(kinds(caller) == ["Held"] * 100 for caller in callers)
+
+
+def forwards(server: Server) -> list[Forward]:
+    return [message for _, message in server.mail if isinstance(message, Forward)]
 
 
 def test_a_silent_leader_leaves_commands_in_doubt_once_another_leads(trio: Trio) -> None:

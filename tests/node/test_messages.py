@@ -1,0 +1,318 @@
+"""The wire format of node messages, and bytes that are none."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resplock import limits
+from resplock.errors import CommandError
+from resplock.node import messages
+from resplock.node.administration import AddServer, RemoveServer, Transfer
+from resplock.node.messages import (
+    Administer,
+    Ask,
+    Forward,
+    NodeMessage,
+    NotProposed,
+    Results,
+    pack,
+    unpack,
+)
+from resplock.node.runs import Result
+from resplock.operations import (
+    Acquire,
+    Advice,
+    Break,
+    Broken,
+    Busy,
+    CheckVersion,
+    CountLocks,
+    Done,
+    GetBackoff,
+    GetLock,
+    GetStats,
+    Granted,
+    Held,
+    InDoubt,
+    KeepAlive,
+    Kept,
+    ListLocks,
+    LockInfo,
+    LockPage,
+    Lost,
+    Moved,
+    NoLeader,
+    NotHeld,
+    NotOwner,
+    Operation,
+    Query,
+    Release,
+    Released,
+    Renew,
+    Renewed,
+    Settle,
+    SetUnixOffset,
+    Stale,
+    Stats,
+)
+from resplock.raft.entries import Member
+from resplock.raft.messages import PeerError
+from resplock.types import LockName, NodeId, StampMs, UnixMs
+
+A = LockName(b"\0a")
+N4 = NodeId("n4")
+INFO = LockInfo(A, b"me", "x", 7, UnixMs(1), UnixMs(2), UnixMs(3), 4, 1, 0, ((b"k", b"v"),))
+ADVICE = Advice(50)
+
+OPERATIONS: list[Operation] = [
+    Acquire(A, b"me", 5, b"r1", ((b"k", b"v"),)),
+    Release(A, b"me", 7),
+    Renew(A, b"me", 7, 9),
+    KeepAlive(b"me", 9, ((A, 7),)),
+    Break(A, 7, b"why"),
+    Settle((A,)),
+    SetUnixOffset(-3),
+]
+QUERIES: list[Query] = [
+    GetLock(A, True),
+    ListLocks(0, b"7", b"a*", b"m*", True, True, 8, 9, ((b"k", b"v"),), 3),
+    CheckVersion(A, 7),
+    GetBackoff(A),
+    GetStats(),
+    CountLocks(3),
+]
+RESULTS: list[Result] = [
+    Granted(7, 5, 1),
+    Held(b"me", 7, 5, 0, ADVICE),
+    Lost(7),
+    Released(1, b"you"),
+    Renewed(7, 5),
+    Kept(2, (A,)),
+    Kept(2),
+    Broken(b"me", 7),
+    NotHeld(A),
+    NotOwner(A, b"me", 7),
+    Stale(A, 6, 7),
+    Done(),
+    InDoubt(),
+    NoLeader(),
+    Busy("too much"),
+    Moved(12182, "host:1"),
+    INFO,
+    None,
+    LockPage(b"9", (INFO, INFO)),
+    0,
+    -(2**63),
+    2**63 - 1,
+    ADVICE,
+    Stats(*range(1, 14), clock_ms=StampMs(14)),
+    CommandError("no", "NOPERM"),
+]
+
+RELEASED: list[tuple[NodeMessage, str]] = [
+    (
+        Forward(5, 9, OPERATIONS),
+        (
+            "94010509979601c4020061c4026d6505c40272319192c4016bc401769402c4020061c4026d650795"
+            "03c4020061c4026d6507099404c4026d65099192c4020061079405c402006107c403776879920691"
+            "c40200619207fd"
+        ),
+    ),
+    (
+        Ask(5, 9, QUERIES),
+        (
+            "94020509969301c4020061c39b0200c40137c402612ac4026d2ac3c308099192c4016bc401760393"
+            "03c4020061079204c40200619105920603"
+        ),
+    ),
+    (
+        Administer(5, 9, AddServer(Member(N4, "u", "a:1", "a:2"))),
+        "94030509920194a26e34a175a3613a31a3613a32",
+    ),
+    (Administer(5, 9, RemoveServer(N4)), "940305099202a26e34"),
+    (Administer(5, 9, Transfer(N4, NodeId("n1"))), "940305099303a26e34a26e31"),
+    (Administer(5, 9, Transfer()), "940305099303c0c0"),
+    (
+        Results(9, pack(RESULTS[:12])),
+        (
+            "9304099c94010705019602c4026d65070500953232cd03e8cc9614920307930401c403796f759305"
+            "070593060291c4020061930602c09307c4026d65079208c40200619409c4020061c4026d6507940a"
+            "c40200610607910b"
+        ),
+    ),
+    (
+        Results(9, pack(RESULTS[12:])),
+        (
+            "9304099d910c910d920ea8746f6f206d756368930fcd2f96a6686f73743a319c14c4020061c4026d"
+            "65a178070102030401009192c4016bc40176c09315c40139929c14c4020061c4026d65a178070102"
+            "030401009192c4016bc401769c14c4020061c4026d65a178070102030401009192c4016bc4017600"
+            "d38000000000000000cf7fffffffffffffff921f953232cd03e8cc96149f16010203040506070809"
+            "0a0b0c0d0e931ea64e4f5045524da26e6f"
+        ),
+    ),
+    (NotProposed(9), "920509"),
+]
+
+
+def same(result: Result, other: Result) -> bool:
+    """Whether they are alike; errors are not compared by `==`."""
+    if isinstance(result, CommandError) and isinstance(other, CommandError):
+        return (result.code, result.text) == (other.code, other.text)
+    return type(result) is type(other) and result == other
+
+
+@pytest.mark.parametrize(
+    ("message", "released"), RELEASED, ids=lambda value: str(value)[:14].replace("(", "")
+)
+def test_the_bytes_of_version_1(message: NodeMessage, released: str) -> None:
+    """A peer of an earlier release sends these, and must be able to read ours."""
+    assert messages.encode(message).hex() == released
+    assert messages.decode(bytes.fromhex(released)) == message
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: type(each).__name__)
+def test_an_operation_goes_through_unchanged(operation: Operation) -> None:
+    message = Forward(5, 9, [operation, operation])
+    assert messages.decode(messages.encode(message)) == message
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda each: type(each).__name__)
+def test_a_query_goes_through_unchanged(query: Query) -> None:
+    message = Ask(5, 9, [query, query])
+    assert messages.decode(messages.encode(message)) == message
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=lambda each: type(each).__name__)
+def test_a_result_goes_through_unchanged(result: Result) -> None:
+    message = messages.decode(messages.encode(Results(9, pack([Done(), result]))))
+    assert isinstance(message, Results)
+    first, second = unpack(message.packed)
+    assert first == Done()
+    assert same(second, result)
+
+
+def test_no_kind_of_result_is_forgotten() -> None:
+    """Each has a line above."""
+    kinds = {type(result) for result in RESULTS}
+    assert kinds >= {kind for kind in Result.__args__ if isinstance(kind, type)}
+    assert {type(each) for each in OPERATIONS} == set(Operation.__args__)
+    assert {type(each) for each in QUERIES} == set(Query.__args__)
+
+
+@pytest.mark.parametrize("serial", [0, 1, 2**32, limits.INTEGER_MAX])
+def test_serials_of_any_size(serial: int) -> None:
+    for message in (NotProposed(serial), Results(serial, [None])):
+        assert messages.decode(messages.encode(message)) == message
+    with pytest.raises(PeerError):
+        messages.decode(messages.encode(NotProposed(limits.INTEGER_MAX + 1)))
+    with pytest.raises(PeerError):
+        messages.decode(messages.encode(NotProposed(-1)))
+
+
+# --- bounds --------------------------------------------------------------------------------------
+
+
+def test_a_message_has_at_most_so_much_in_it() -> None:
+    commands, queries = limits.RUN_COMMANDS_MAX, limits.READS_FORWARDED_MAX
+    full: list[NodeMessage] = [
+        Forward(5, 9, [Settle(())] * commands),
+        Ask(5, 9, [GetStats()] * queries),
+        Results(9, [None] * commands),
+    ]
+    for message in full:
+        assert messages.decode(messages.encode(message)) == message
+    too_much: list[NodeMessage] = [
+        Forward(5, 9, [Settle(())] * (commands + 1)),
+        Ask(5, 9, [GetStats()] * (queries + 1)),
+        Results(9, [None] * (commands + 1)),
+        Forward(5, 9, []),
+        Ask(5, 9, []),
+        Results(9, []),
+    ]
+    for message in too_much:
+        with pytest.raises(PeerError):
+            messages.decode(messages.encode(message))
+
+
+def test_a_message_has_at_most_so_many_bytes() -> None:
+    with pytest.raises(PeerError, match="at most"):
+        messages.decode(bytes(limits.PEER_COMMANDS_BYTES_MAX + 1))
+
+
+def test_the_answers_to_one_message_fit_into_one() -> None:
+    """The longest that a short command can have: the name and the owner of a lock."""
+    name = LockName(bytes(limits.KEY_BYTES_MAX + 1))
+    longest = NotOwner(name, bytes(limits.OWNER_BYTES_MAX), limits.VERSION_MAX)
+    answers = Results(limits.INTEGER_MAX, [longest] * limits.FORWARDED_COMMANDS_MAX)
+    commands_bytes = limits.RUN_BYTES_MAX  # KEEPALIVE's answer may have the names that were asked
+    assert len(messages.encode(answers)) + commands_bytes <= limits.PEER_COMMANDS_BYTES_MAX
+
+
+# --- bytes that are no message -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc1",
+        b"\x80",
+        b"\x90",
+        bytes.fromhex("920901"),  # no such message
+        bytes.fromhex("9205ff"),  # serial -1
+        bytes.fromhex("9205cfffffffffffffffff"),  # serial 2**64 - 1
+        bytes.fromhex("9205c0"),  # no serial
+        bytes.fromhex("9105"),  # none at all
+        bytes.fromhex("94010509ddffffffff"),  # four billion commands
+        bytes.fromhex("9401050991920790"),  # a SetUnixOffset of a list
+        bytes.fromhex("940305099204a26e34"),  # no such request
+        bytes.fromhex("9304099192a16101"),  # a result of no kind
+        bytes.fromhex("93040991a161"),  # nor is a string one
+        bytes.fromhex("930409") + b"\x91" * 100_000 + b"\x01",  # too deep
+        bytes.fromhex("9304099193cc1ea2ffffa178"),  # an error in no UTF-8
+    ],
+)
+def test_bytes_that_are_no_message_are_a_peer_error(data: bytes) -> None:
+    with pytest.raises(PeerError):
+        messages.decode(data)
+
+
+def a_good_one(rng: random.Random) -> NodeMessage:
+    kinds: list[NodeMessage] = [
+        Forward(5, 9, rng.sample(OPERATIONS, 3)),
+        Ask(5, 9, rng.sample(QUERIES, 3)),
+        Administer(5, 9, AddServer(Member(N4, "u", "a:1", "a:2"))),
+        Results(9, pack(rng.sample(RESULTS, 6))),
+        NotProposed(9),
+    ]
+    return rng.choice(kinds)
+
+
+def test_damaged_bytes_are_a_message_or_a_peer_error() -> None:
+    rng = random.Random(1)
+    taken = 0
+    for _ in range(5_000):
+        data = bytearray(messages.encode(a_good_one(rng)))
+        for _ in range(rng.randrange(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        try:
+            message = messages.decode(data[: rng.randrange(len(data) + 1)])
+        except PeerError:
+            continue
+        taken += 1
+        assert isinstance(message, NodeMessage)
+        if isinstance(message, Results):
+            unpack(message.packed)
+    assert taken > 10
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_message_or_a_peer_error(data: bytes) -> None:
+    try:
+        messages.decode(data)
+    except PeerError:
+        pass
