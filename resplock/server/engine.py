@@ -179,6 +179,7 @@ class Engine:
 
     def start(self) -> None:
         """Begin to tick."""
+        self._news.look()
         self._ticking = self._loop.call_later(_TICK_S, self._tick)
 
     async def lead(self) -> None:

@@ -35,11 +35,11 @@ def hang_after(writes: int) -> None:
 
     save, left = Log.save, [writes]
 
-    def save_or_hang(self: Log, *arguments: Any) -> None:
+    def save_or_hang(self: Log, *arguments: Any, **options: Any) -> None:
         left[0] -= 1
         if left[0] < 0:
             threading.Event().wait()
-        save(self, *arguments)
+        save(self, *arguments, **options)
 
     Log.save = save_or_hang  # type: ignore[method-assign]
 
