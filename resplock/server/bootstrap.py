@@ -292,7 +292,7 @@ def decide(
     for cluster_id, initial in clusters.items():
         if any((member.id, member.uuid) == (me.id, me.uuid) for member in initial):
             return ClusterFile(cluster_id, initial, me)
-        if initial:
+        if initial or not problems:  # without problems all have answered: who began it is gone
             return ClusterFile(cluster_id, (), me)
         problems.append(f"cluster {cluster_id} is there, but no member that began it answers")
     if problems or len(members) < len(told):

@@ -76,6 +76,8 @@ def expected(one: str, other: str) -> str:
     for kind in (one, other):
         if kind in KNOWS:  # all who began a cluster say the same of it
             return FORMED if kind == "begun with me" else NEWCOMER
+    if "added later" in (one, other) and {one, other} <= {"added later", "ready"}:
+        return NEWCOMER  # nobody is left who began it
     return FORMED if one == other == "ready" else WAIT
 
 
@@ -122,11 +124,17 @@ def test_another_uuid_makes_another_cluster() -> None:
             "told of others",
             "n3 was started with another --cluster: here n3=c:3@13 where it has n4=c:3@13",
         ),
-        ("added later", f"cluster {CLUSTER} is there, but no member that began it answers"),
     ],
 )
 def test_it_is_said_what_is_waited_for(kind: str, text: str) -> None:
     assert decide(TOLD, ME, {"n2": answer("n2"), "n3": KINDS[kind]("n3")}) == text
+
+
+def test_a_member_that_began_the_cluster_is_waited_for_while_it_is_silent() -> None:
+    assert decide(TOLD, ME, {"n2": KINDS["added later"]("n2"), "n3": "connection refused"}) == (
+        f"n3 at c:13: connection refused; cluster {CLUSTER} is there, but no member that began it "
+        "answers"
+    )
 
 
 def test_a_list_with_this_node_only_is_a_cluster_of_one() -> None:
