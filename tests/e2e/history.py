@@ -140,6 +140,15 @@ def _ended(cell: Cell, before: float) -> Cell | None:
     return Cell(FREE, 0, cell.last, now=max(cell.now, cell.until - EARLY_S))
 
 
+def _without_the_past(cell: Cell, returned: float) -> Cell:
+    """The cell without times that matter no more to what returns from `returned` on.
+
+    So that what differs in nothing else is looked at once.
+    """
+    until = -inf if cell.until - EARLY_S <= returned else cell.until
+    return cell._replace(until=until, now=-inf if cell.now <= returned else cell.now)
+
+
 def _acquire(cell: Cell, command: Command) -> Cell | None:
     reply = command.reply
     until = command.invoked + command.ttl
@@ -299,6 +308,7 @@ def _ways_on(lanes: list[list[Command]], place: Place) -> Iterator[Place]:
         lane[position].returned if position < len(lane) else inf
         for lane, position in zip(lanes, at, strict=True)
     ]
+    cell = _without_the_past(cell, min(heads, default=inf))
     for number in sorted(range(len(lanes)), key=lambda number: -heads[number]):
         if at[number] == len(lanes[number]):
             continue
