@@ -64,7 +64,8 @@ class ClusterNode(ServerProcess):
     def wipe(self) -> None:
         """Lose the data directory. The node must not run."""
         assert not self.running
-        shutil.rmtree(self.data_dir)
+        if self.data_dir.exists():
+            shutil.rmtree(self.data_dir)
 
     # --- looking at it ---
 
@@ -202,23 +203,25 @@ class Cluster:
 
     def _led_by(self) -> str | None:
         statuses = self.statuses()
+        learners = sum(status["role"] not in VOTERS for status in statuses.values())
         for id, status in statuses.items():
             view = (id, status["term"])
             agreeing = [each for each in statuses.values() if _view(each) == view]
-            if status["role"] == "leader" and len(agreeing) > len(self.nodes) // 2:
+            if status["role"] == "leader" and len(agreeing) > (len(self.nodes) - learners) // 2:
                 return id
         return None
 
     def wait_until_whole(self, deadline_s: float = DEADLINE_S) -> None:
-        """Wait until every node votes in one leader's term and has applied what it committed."""
+        """Wait until every node votes in one leader's term and has applied what was committed."""
 
         def whole() -> bool:
+            committed = max((each["commit_index"] for each in self.statuses().values()), default=0)
             statuses = self.statuses().values()
             if len(statuses) < len(self.nodes):
                 return False
-            if len({_view(status) for status in statuses}) != 1:
+            views = {_view(status) for status in statuses}
+            if len(views) != 1 or views.pop()[0] is None:
                 return False
-            committed = max(status["commit_index"] for status in statuses)
             return all(
                 status["role"] in VOTERS and status["last_applied"] >= committed
                 for status in statuses

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any, NamedTuple
@@ -57,8 +57,13 @@ class Session(Thread):
     """One client, in a thread, until it is stopped."""
 
     def __init__(
-        self, number: int, nodes: Sequence[ClusterNode], depth: int, rng: random.Random
+        self,
+        number: int,
+        nodes: Callable[[], Sequence[ClusterNode]],
+        depth: int,
+        rng: random.Random,
     ) -> None:
+        """`nodes`: where it may go, as it is at the moment."""
         super().__init__(name=f"client {number}", daemon=True)
         self.number = number
         self.owner = f"owner{number}"
@@ -68,7 +73,7 @@ class Session(Thread):
         self.granted_at = 0.0
         """When the last command was sent that got a new hold."""
         self.failure: Exception | None = None
-        self._stop = Event()
+        self._stopped = Event()
         self._nodes = nodes
         self._protocol = 2 + number % 2
         self._depth = depth
@@ -77,18 +82,19 @@ class Session(Thread):
         self._versions: dict[str, int] = {}
 
     def stop(self) -> None:
-        self._stop.set()
+        self._stopped.set()
 
     def run(self) -> None:
         try:
-            node = self._nodes[self.number % len(self._nodes)]
-            while not self._stop.is_set():
+            nodes = self._nodes()
+            node = nodes[self.number % len(nodes)]
+            while not self._stopped.is_set():
                 if self._connection is None and not self._connect(node):
-                    node = self._rng.choice(self._nodes)
-                    self._stop.wait(0.02)
+                    node = self._rng.choice(self._nodes())
+                    self._stopped.wait(0.02)
                     continue
                 self._batch()
-                self._stop.wait(self._rng.uniform(0, 2 * PACE_S))
+                self._stopped.wait(self._rng.uniform(0, 2 * PACE_S))
         except Exception as error:  # noqa: BLE001 - raised where the thread is joined
             self.failure = error
         finally:
@@ -206,7 +212,7 @@ def _read(connection: redis.Connection) -> Any:
 class ClusterLoad:
     """Several clients, spread over the nodes."""
 
-    def __init__(self, nodes: Sequence[ClusterNode], rng: random.Random) -> None:
+    def __init__(self, nodes: Callable[[], Sequence[ClusterNode]], rng: random.Random) -> None:
         self.sessions = [
             Session(number, nodes, depth, random.Random(rng.getrandbits(64)))
             for number, depth in enumerate(DEPTHS)
@@ -269,20 +275,25 @@ class Trial:
     undone is undone at the end, and then every node must know what was acknowledged.
     """
 
-    def __init__(self, cluster: Cluster, rng: random.Random) -> None:
+    def __init__(
+        self, cluster: Cluster, rng: random.Random, heal: Callable[[], None] = lambda: None
+    ) -> None:
+        """`heal` undoes what was done to anything but the nodes."""
         self.cluster = cluster
         self.rng = rng
+        self._heal = heal
         self.stretch = History(before=holds_at(cluster.leader()), commands=[], after={})
         self.answered = 0
 
     @contextmanager
     def load(self, nodes: Sequence[ClusterNode] = ()) -> Iterator[ClusterLoad]:
-        """Clients on these nodes, or on all."""
-        load = ClusterLoad(nodes or list(self.cluster), self.rng)
+        """Clients on these nodes, or on whatever nodes the cluster has."""
+        load = ClusterLoad(lambda: nodes or list(self.cluster), self.rng)
         try:
             yield load
         finally:
             self.stretch.commands = load.end()
+        self._heal()
         self.cluster.restore()
         self.answered += load.answered
         self._check()

@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import TextIO
 
-PORTS = range(20_000, 32_000)
-"""Below those that the kernel gives to outgoing connections, which would take one in between."""
+PORTS = range(11_000, 20_000)
+"""Below those that bench/ uses, and that the kernel gives to outgoing connections: either would take one
+in between."""
 _ADDRESS = "127.0.0.1"
 
 
