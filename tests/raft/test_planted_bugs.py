@@ -37,7 +37,7 @@ from resplock.raft.progress import Progress
 from resplock.raft.reads import ReadQueue
 from resplock.raft.replica import Replica
 from resplock.raft.roles import Role
-from resplock.types import Index, StampMs
+from resplock.types import Index, NodeId, StampMs, Term
 from tests.raft import (
     test_elections,
     test_feeding,
@@ -484,6 +484,18 @@ def measure_with_a_clock_that_stands(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Lease, "begin", begin)
 
 
+def acknowledge_what_a_later_term_takes_back(patch: pytest.MonkeyPatch) -> None:
+    """Pitfall 2: a stalled server answers the old leader for entries that the new one replaced."""
+    real = Replica.become_follower
+
+    def become_follower(self: Replica, term: Term, leader_id: NodeId | None) -> None:
+        waiting = list(self.to_send_after_persist)
+        real(self, term, leader_id)
+        self.to_send_after_persist[:] = waiting
+
+    patch.setattr(Replica, "become_follower", become_follower)
+
+
 # --- catching them -------------------------------------------------------------------------------
 
 BY_SCHEDULES: list[tuple[Plant, int]] = [
@@ -525,6 +537,10 @@ BY_TESTS: list[tuple[Plant, Callable[[], None]]] = [
     ),
     (read_with_an_old_round, test_reads.test_an_old_answer_proves_nothing_for_a_newer_read),
     (keep_a_truncated_configuration, test_membership.test_a_truncated_configuration_is_taken_back),
+    (
+        acknowledge_what_a_later_term_takes_back,
+        test_ready.test_what_a_later_term_takes_back_is_not_acknowledged,
+    ),
     (trust_a_write_by_its_index, test_ready.test_messages_may_arrive_while_a_batch_is_written),
     (ask_an_id_for_its_vote, test_passive.test_a_vote_is_asked_of_a_server_not_of_an_id),
     (be_the_voter_of_the_id, test_passive.test_a_wiped_server_is_not_the_voter_of_its_id),

@@ -98,20 +98,12 @@ class Connection:
         process = self.process
         world = process.world
         delay = process.simulation.network.delay_us()
-        command = calls[0].command
-        if isinstance(command, Query):
-            world.after(delay, process.call, self._arrive_query, command)
+        command: Query | list[Operation]
+        if isinstance(calls[0].command, Query):
+            command = calls[0].command
         else:
-            operations = [call.command for call in calls]
-            world.after(delay, process.call, self._arrive, operations)
-
-    def _arrive(self, operations: list[Operation]) -> None:
-        if self.is_open:
-            self.process.submit(self, operations)
-
-    def _arrive_query(self, query: Query) -> None:
-        if self.is_open:
-            self.process.ask(self, query)
+            command = [call.command for call in calls]
+        world.after(delay, process.call_from_client, self, command)
 
     def close(self) -> None:
         """The client leaves."""
@@ -165,7 +157,10 @@ class Client:
         self._again: Acquire | None = None
         knobs = simulation.knobs
         self._think = knobs.clients * 1_000_000 // knobs.operations_per_s
-        self._patience, self._vanishes = knobs.patience, knobs.vanishes
+        self._vanishes = knobs.vanishes
+        self.is_watcher = number % 4 == 3
+        """It only looks, now here and now there, and soon looks elsewhere."""
+        self.patience = 500 * MS if self.is_watcher else knobs.patience
         self._write_takes = self.rng.choice(_WRITES)
 
     def start(self) -> None:
@@ -212,7 +207,7 @@ class Client:
 
     def _connected(self) -> Connection | None:
         """A connection to a process that is up, whichever it is."""
-        if self.connection is None or self.connection.process.is_dead:
+        if self.connection is None or self.connection.process.is_dead or self.is_watcher:
             self._leave()
             process = self._pick()
             if process is not None:
@@ -223,10 +218,9 @@ class Client:
         processes = self.simulation.processes()
         if not processes:
             return None
-        if self.rng.random() < 0.3:
-            for process in processes:
-                if process.core.is_leader:
-                    return process
+        leaders = [process for process in processes if process.core.is_leader]
+        if leaders and self.rng.random() < (0.7 if self.is_watcher else 0.3):
+            return self.rng.choice(leaders)  # also one that does not know yet that it leads no more
         return self.rng.choice(processes)
 
     def _send(self, connection: Connection, commands: Sequence[Operation | Query]) -> None:
@@ -236,7 +230,7 @@ class Client:
             call.previous, previous = previous, call
             self._waiting.append(call)
         self._turn += 1
-        self.world.after(self._patience, self._give_up, self._turn)
+        self.world.after(self.patience, self._give_up, self._turn)
         connection.send(self._waiting.copy())
 
     def _tagged(self, command: Operation | Query) -> Operation | Query:
@@ -252,6 +246,8 @@ class Client:
 
     def _choose(self) -> Sequence[Operation | Query]:
         rng = self.rng
+        if self.is_watcher:
+            return [self._query()]
         if self._again is not None and rng.random() < 0.8:
             again, self._again = self._again, None
             return [again]

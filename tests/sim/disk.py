@@ -1,8 +1,9 @@
 """A simulated disk: what a server finds again after a crash, and what may have become of it.
 
-It follows `resplock.server.storage`. A batch of the log is written, then synced; before it, term and
-vote are durable in their own file. The mark of the log's end is written after each batch and synced
-once in a while. Snapshots are files, durable when they appear under their name.
+It follows `resplock.server.storage`. A batch of the log is written, then synced, or synced later with
+others; before it, term and vote are durable in their own file. The mark of the log's end is written
+after each sync, and synced itself once in a while. Snapshots are files, durable when they appear
+under their name.
 
 When a process is killed, what it has written stays, synced or not. When the power fails, what was
 not synced may be gone, each part for itself; a batch is there whole or not at all, because a torn
@@ -50,7 +51,7 @@ class SnapshotFile:
 
 
 class Disk(MemoryLog):
-    """One server's disk. As a LogReader it shows what is synced."""
+    """One server's disk. As a LogReader it shows what is written."""
 
     def __init__(self, bootstrap: Configuration | None) -> None:
         super().__init__(bootstrap)
@@ -64,6 +65,8 @@ class Disk(MemoryLog):
         self.has_lost = False
         """Entries that were acknowledged are gone: those before the mark."""
         self._written: tuple[HardState | None, Sequence[Entry]] | None = None
+        self._unsynced: list[Entry] = []
+        """The end of `kept` that a power failure may take."""
         self._dropped: list[Entry] = []
 
     # --- what a running process does -------------------------------------------------------------
@@ -75,21 +78,31 @@ class Disk(MemoryLog):
             raise DiskFull
         self._written = (hard_state, entries)
 
-    def sync(self) -> None:
-        """The batch that was written is durable."""
+    def written(self) -> None:
+        """The batch that was written can be read, and outlives the process."""
         assert self._written is not None
         (hard_state, entries), self._written = self._written, None
-        self._dropped.clear()
         if hard_state is not None:
             self.hard_state = hard_state
         if entries:
             self._append(entries)
-            self._move_mark((Term(entries[-1].term), Index(entries[-1].last)))
+            self._unsynced.extend(entries)
+
+    def sync(self) -> None:
+        """All that was written is durable."""
+        if self._written is not None:
+            self.written()
+        self._dropped.clear()
+        if self._unsynced:
+            last = self._unsynced[-1]
+            self._unsynced.clear()
+            self._move_mark((Term(last.term), Index(last.last)))
 
     def _append(self, entries: Sequence[Entry]) -> None:
         first = Index(entries[0].first)
         if first <= self.last_index:
             self.cut(first)
+            self._unsynced.clear()
             self._set_mark()
         assert first == self.last_index + 1, "a gap on disk"
         self.kept.extend(entries)
@@ -117,6 +130,7 @@ class Disk(MemoryLog):
         self.snapshot = meta
         self.kept.clear()
         self._dropped.clear()
+        self._unsynced.clear()
         self._set_mark()
 
     def file_at(self, index: int) -> SnapshotFile | None:
@@ -141,7 +155,7 @@ class Disk(MemoryLog):
     def lose_process(self) -> None:
         """Killed: the system still has all that was written."""
         if self._written is not None:
-            self.sync()
+            self.written()
 
     def lose_power(self, rng: random.Random) -> None:
         """What was not synced may be gone."""
@@ -151,7 +165,11 @@ class Disk(MemoryLog):
             fate = rng.randrange(3)
             if fate:  # term and vote are durable before the batch is
                 self._written = (hard_state, entries if fate == 2 else ())
-                self.sync()
+                self.written()
+        if self._unsynced:
+            lost = rng.randrange(len(self._unsynced) + 1)
+            del self.kept[len(self.kept) - lost :]
+            self._unsynced.clear()
         if self._dropped and rng.random() < 0.5:
             self.kept[:0] = self._dropped
         self._dropped.clear()
@@ -160,6 +178,7 @@ class Disk(MemoryLog):
 
     def lose_tail(self, count: int) -> bool:
         """Damage to the newest records, which recovery takes for a torn end. Whether any is gone."""
+        self._unsynced.clear()
         gone = self.kept[max(len(self.kept) - count, 0) :]
         del self.kept[len(self.kept) - len(gone) :]
         return bool(gone)
@@ -199,9 +218,11 @@ class Disk(MemoryLog):
     @property
     def durable_index(self) -> int:
         """Everything up to here would be found again."""
-        return max(self.last_index, self.files[-1].meta.index if self.files else 0)
+        synced = self._unsynced[0].first - 1 if self._unsynced else self.last_index
+        return max(synced, self.files[-1].meta.index if self.files else 0)
 
     def covers(self, index: int, term: int) -> bool:
         """Whether the log has that entry, or a snapshot what it did."""
-        snapshot = self.files[-1].meta.index if self.files else 0
-        return index <= snapshot or self.has_end(index, term)
+        if self.files and index <= self.files[-1].meta.index:
+            return True
+        return index <= self.durable_index and self.has_end(index, term)

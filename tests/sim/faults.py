@@ -1,7 +1,8 @@
 """What strikes, when, and for how long; and the operator, who mends what does not mend itself.
 
 Faults lose no more than what Raft promises to survive: the data of at most one voter, and only of
-three or more, may be damaged or wiped before its replacement votes. All else may strike at any time.
+three or more, may be damaged or wiped before its replacement votes, and nobody shrinks the cluster
+meanwhile. All else may strike at any time.
 """
 
 from __future__ import annotations
@@ -234,7 +235,7 @@ class Faults:
         """One more server, or one fewer."""
         operator = self._simulation.operator
         voters = operator.voters()
-        if operator.is_busy:
+        if operator.is_busy or any(host.has_lost_entries for host in self._simulation.hosts()):
             return
         if len(voters) > 1 and (len(voters) >= SERVERS_MAX or self.rng.random() < 0.5):
             operator.remove(self.rng.choice(voters))

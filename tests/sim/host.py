@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 UNIX_MS = 1_800_000_000_000
 _MARK_SYNC = 1 * S
+_ROUNDS_MAX = 1_000
 
 
 class Crashed(Exception):
@@ -180,13 +181,18 @@ class Process:
         self.world.after(_MARK_SYNC, self._sync_mark)
 
     def call(self, action: Callable[..., None], *arguments: Any) -> None:
-        """Something happens to the process: at once, or when it comes to look."""
+        """Something happens to the process: it takes notice at once, or when it comes to look.
+
+        While a batch is written it does not look, as the runtime does not, or only notes it.
+        """
         if self.is_dead:
             return
-        if self.is_busy or self.is_stopped:
+        if self.is_stopped or (self.is_busy and not self.simulation.knobs.overlaps):
             self._inbox.append((action, arguments))
-            return
-        with_turn(self, action, arguments)
+        elif self.is_busy:
+            with_crash(self, self._take_all, ([(action, arguments)],))
+        else:
+            with_turn(self, action, arguments)
 
     def link_up(self, session: Session) -> None:
         """A session with a peer has begun."""
@@ -208,6 +214,8 @@ class Process:
         rate = self.host.clock.rate_permille
         self.world.after(self.simulation.knobs.tick * 1000 // rate, self.call, self._tick)
         self.node.tick(self.mono_ms())
+        if self.core.has_unsynced and not self.is_busy:
+            self._begin_sync()
 
     def _sync_mark(self) -> None:
         if not self.is_dead:
@@ -219,30 +227,43 @@ class Process:
         self.is_stopped = True
 
     def go_on(self) -> None:
-        """SIGCONT: timers and sockets are due all at once, in whatever order."""
+        """SIGCONT: timers and sockets are due all at once; its clients' are perhaps read first."""
         self.is_stopped = False
+        if self.host.rng.random() < 0.5:
+            clients = [event for event in self._inbox if event[0] == self._from_client]
+            self._inbox = [event for event in self._inbox if event[0] != self._from_client]
+            self.call(self._take_all, clients)
         if not self.is_busy:
             self._drain()
 
     def _drain(self) -> None:
-        if self.is_dead or self.is_stopped or not self._inbox:
+        """Take what has come in meanwhile, and have a turn."""
+        if self.is_dead or self.is_stopped:
             return
         inbox, self._inbox = self._inbox, []
-        with_turn(self, self._take_all, (inbox,))
+        if inbox or self.node.busy or self.simulation.knobs.overlaps:
+            with_turn(self, self._take_all, (inbox,))
 
     def _take_all(self, inbox: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
         for action, arguments in inbox:
             action(*arguments)
+            self.simulation.safety.committed(self)
 
     # --- clients ---------------------------------------------------------------------------------
 
-    def submit(self, connection: Connection, operations: Sequence[Operation]) -> None:
-        """A client's operations have arrived."""
-        self.node.submit(connection, operations)
+    def call_from_client(
+        self, connection: Connection, command: Query | Sequence[Operation]
+    ) -> None:
+        """A client's query, or its operations, arrive."""
+        self.call(self._from_client, connection, command)
 
-    def ask(self, connection: Connection, query: Query) -> None:
-        """A client's query has arrived."""
-        self.node.ask(connection, query)
+    def _from_client(self, connection: Connection, command: Query | Sequence[Operation]) -> None:
+        if not connection.is_open:
+            return
+        if isinstance(command, Query):
+            self.node.ask(connection, command)
+        else:
+            self.node.submit(connection, command)
 
     # --- the turn --------------------------------------------------------------------------------
 
@@ -259,18 +280,22 @@ class Process:
 
     def _work(self) -> None:
         node = self.node
-        while node.has_ready():
+        for _ in range(_ROUNDS_MAX):
+            if not node.has_ready():
+                self._answer()
+                return
             ready = node.ready()
             self._step_done()
             self._send(ready.send_now)
             self._step_done()
             if ready.installed is not None:
                 self._install(ready.installed)
-            if ready.entries or ready.hard_state is not None:
+            if ready.entries or ready.hard_state is not None or ready.sync:
                 self._write(ready)
-                return
+                if ready.sync:
+                    return
             self._finish(ready)
-        self._answer()
+        raise Violation(f"{self.id} has always something to do")
 
     def _write(self, ready: Ready) -> None:
         host = self.host
@@ -280,9 +305,16 @@ class Process:
             self.world.note(self.id, "cannot write: the disk is full")
             self._crash()
         self._step_done()
-        self._open = ready
+        if ready.sync:
+            self._open = ready
+            self._begin_sync()
+        else:
+            host.disk.written()
+
+    def _begin_sync(self) -> None:
+        """It blocks the loop."""
         self.is_busy = True
-        self.world.after(host.simulation.sync_us(host), self._synced)
+        self.world.after(self.simulation.sync_us(self.host), self._synced)
 
     def _synced(self) -> None:
         if self.is_dead:
@@ -292,16 +324,19 @@ class Process:
             return
         self.host.disk.sync()
         ready, self._open = self._open, None
-        assert ready is not None
         self.is_busy = False
         with_crash(self, self._resume, (ready,))
         if not self.is_busy:
             self._drain()
 
-    def _resume(self, ready: Ready) -> None:
+    def _resume(self, ready: Ready | None) -> None:
         self._step_done()
-        self._finish(ready)
-        self._work()
+        if ready is not None:
+            self._finish(ready)
+            self._work()
+        else:
+            self.core.synced()
+            self.turn()
 
     def _finish(self, ready: Ready) -> None:
         self._send(ready.send_after_persist)
@@ -405,7 +440,8 @@ def with_turn(
     """An event and the turn that follows it."""
     try:
         action(*arguments)
-        process.turn()
+        if not process.is_busy:
+            process.turn()
     except Crashed:
         pass
     except Violation:

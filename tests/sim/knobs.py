@@ -55,6 +55,9 @@ class Knobs:
     drift_permille: int = 0
     """Clocks run up to so much too fast or too slow."""
 
+    overlaps: bool = False
+    """Whether messages are noted while a batch is written: the core allows it."""
+
     # the code under test
     election_timeout_ms: int = 500
     lease: bool = False
@@ -111,6 +114,7 @@ def draw(rng: random.Random) -> Knobs:
         vanishes=rng.choice((0.0, 0.02, 0.1)),
     )
     knobs.lease = 2 * knobs.drift_permille <= 10 * CLOCK_DRIFT_PERCENT and rng.random() < 0.2
+    knobs.overlaps = rng.random() < 0.3
     knobs.redirects = rng.random() < 0.1
     knobs.faults = _draw_faults(rng)
     return knobs

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 NEVER = 1 << 60
 """The return of what did not return."""
-STEPS_MAX = 200_000
+STEPS_MAX = 30_000
 """How long to search before giving up."""
 
 

@@ -10,12 +10,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from resplock.operations import Acquire, Granted, Held, Operation, Outcome
-from resplock.raft.entries import Entry, SnapshotMeta
+from resplock.raft.entries import (
+    Configuration,
+    Entry,
+    EntryKind,
+    SnapshotMeta,
+    configuration_of,
+)
 from resplock.raft.messages import AppendReply, HeartbeatReply, Message, PreVoteRequest, VoteReply
 from resplock.raft.ready import Ready
 from resplock.state.table import LockTable
@@ -32,6 +39,8 @@ _STATE_EVERY = 8
 """The states are compared at entries whose index is a multiple of this."""
 _TABLE_EVERY = 256
 """A table is checked against itself after so many entries."""
+_CONFIGURATION_EVERY = 8
+"""The configuration in effect is compared with the log after so many entries."""
 _LOGS_EVERY = 64
 """Two logs are compared after so many entries."""
 _encoder = msgspec.msgpack.Encoder()
@@ -67,6 +76,7 @@ class Safety:
         self._lasts: list[int] = []
         self.high_commit = (0, 0, 0)
         """The highest commit index anywhere, its entry's term, and the term in which it was seen."""
+        self._configurations: list[tuple[int, Configuration]] = []
         self._appended: dict[tuple[int, int], int] = {}
         """When the entry of this term that begins at this index was appended by its leader."""
         self._last_stamp = (0, 0)
@@ -89,23 +99,44 @@ class Safety:
             assert entry is not None
             self._appended[entry.term, entry.first] = self._world.now
             last = entry.last
+            if entry.kind is EntryKind.CONFIG:
+                self._check_change(process)
+
+    def _check_change(self, process: Process) -> None:
+        """One change at a time, in a term that has committed something; voters have caught up."""
+        core = process.core
+        steps = core.membership.steps
+        if len(steps) < 2:
+            raise Violation(f"{core.id} appended a configuration, which is not in effect")
+        (before_index, before), (_, after) = steps[-2:]
+        if max(before_index, core.term_start) > core.commit_index:
+            raise Violation(f"{core.id} changes the membership too early, at {core.commit_index}")
+        known = {member.uuid for member in before.voters}
+        for member in after.voters:
+            has = self._simulation.servers[member.uuid].disk.durable_index
+            if member.uuid not in known and has < core.term_start:
+                raise Violation(f"{member.id} is made a voter and has the log up to {has} only")
 
     def advanced(self, process: Process, ready: Ready) -> None:
         """A process has done all of a Ready."""
-        core = process.core
         if ready.committed:
             self._check_applied(process, ready.committed)
         self.committed(process)
-        if core.is_leader and self.leaders.get(core.term) != core.id:
-            self._check_leader(process)
 
     def committed(self, process: Process) -> None:
-        """Look at how far a process takes the log for committed."""
+        """Look at who leads, and at how far a process takes the log for committed."""
         core = process.core
+        if core.is_leader and self.leaders.get(core.term) != core.id:
+            self._check_leader(process)
         commit_index = core.commit_index
         if commit_index > self.high_commit[0]:
             term = core.log.term_at(commit_index)
             assert term is not None
+            if self.leaders.get(core.term) != core.id or term != core.term:
+                raise Violation(
+                    f"{core.id}, {core.role.name} of term {core.term}, is the first to commit the "
+                    f"entry at {commit_index}, of term {term}"
+                )
             self.high_commit = (commit_index, term, core.term)
             self._check_durable(process, commit_index, term)
 
@@ -114,6 +145,12 @@ class Safety:
         history = self.history
         for entry in committed:
             if process.position == len(history):
+                if (not history or history[-1].term != entry.term) and (
+                    entry.kind is not EntryKind.NOOP
+                ):
+                    raise Violation(f"term {entry.term} begins with {entry}, not with a no-op")
+                if entry.kind is EntryKind.CONFIG:
+                    self._configurations.append((entry.first, configuration_of(entry)))
                 history.append(entry)
                 self._lasts.append(entry.last)
             elif history[process.position] != entry:
@@ -123,16 +160,35 @@ class Safety:
             process.position += 1
         if process.position % _LOGS_EVERY == 0:
             self.check_logs(process)
+        if process.position % _CONFIGURATION_EVERY == 0:
+            self._check_configuration(process)
+
+    def _check_configuration(self, process: Process) -> None:
+        """The configuration in effect is the newest in the log (thesis 4.1)."""
+        core = process.core
+        tail_first = core.log.tail_first
+        on_disk = (entry for entry in reversed(process.host.disk.kept) if entry.last < tail_first)
+        expected: Configuration | None = None
+        for entry in chain(reversed(core.log.tail), on_disk):
+            if entry.kind is EntryKind.CONFIG:
+                expected = configuration_of(entry)
+                break
+        else:
+            for index, configuration in reversed(self._configurations):
+                if index < tail_first:
+                    expected = configuration
+                    break
+        if expected is not None and core.configuration != expected:
+            raise Violation(f"{core.id} goes by {core.configuration}, its log says {expected}")
 
     def _check_durable(self, process: Process, index: int, term: int) -> None:
         """What is committed is on the disks of a majority of those who vote."""
-        hosts = self._simulation.network.hosts
+        servers = self._simulation.servers
         voters = process.core.configuration.voters
         have = []
         for member in voters:
-            host = hosts.get(member.id)
-            is_gone = host is None or host.uuid != member.uuid or host.has_lost_entries
-            if is_gone or host.disk.covers(index, term):  # who is gone had it perhaps
+            host = servers[member.uuid]
+            if host.has_lost_entries or host.disk.covers(index, term):
                 have.append(member.id)
         if len(have) <= len(voters) // 2:
             raise Violation(
@@ -146,11 +202,28 @@ class Safety:
         if self.leaders.setdefault(core.term, core.id) != core.id:
             raise Violation(f"{self.leaders[core.term]} and {core.id} lead term {core.term}")
         self._world.note(core.id, f"leads term {core.term}")
+        self._check_elected(process)
         index, term, seen_in = self.high_commit
         log = core.log
         if seen_in < core.term and index > log.base.index and not log.has(Index(index), Term(term)):
             raise Violation(
                 f"{core.id} leads term {core.term} without the committed entry {index} of {term}"
+            )
+
+    def _check_elected(self, process: Process) -> None:
+        """A majority of its configuration has voted for a leader, each by the uuid that is meant."""
+        core = process.core
+        voters = core.configuration.voters
+        votes = [
+            member.id
+            for member in voters
+            if member.uuid == process.host.uuid
+            or self.votes.get((core.term, member.uuid)) == core.id
+        ]
+        if len(votes) <= len(voters) // 2:
+            raise Violation(
+                f"{core.id} leads term {core.term} of {len(voters)} voters by the votes of "
+                f"{' '.join(votes)}"
             )
 
     def check_logs(self, process: Process) -> None:
@@ -186,7 +259,10 @@ class Safety:
                     raise Violation(f"{message} left, and its disk has {disk.durable_index}")
 
     def _check_vote(self, process: Process, message: VoteReply) -> None:
-        durable = process.host.disk.hard_state
+        disk = process.host.disk
+        if disk.has_lost:
+            raise Violation(f"{message} left, and its log has lost entries before {disk.mark}")
+        durable = disk.hard_state
         if durable.term == message.term and durable.vote != message.to_id:
             raise Violation(f"{message} left before the vote was durable: {durable}")
         key = (message.term, process.host.uuid)
@@ -269,6 +345,7 @@ class Safety:
             tag = tag_of(operation)
             if tag is not None:
                 history.outcomes[tag].append(outcome)
+                history.applied.setdefault(tag, now)
             if isinstance(outcome, Granted) and isinstance(operation, Acquire):
                 self._check_grant(operation, outcome, first)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 MS = 1_000
 S = 1_000_000
+EVENTS_MAX = 2_000_000
+"""Ten times what the busiest seed takes: more means that something goes round in circles."""
 
 
 class Violation(AssertionError):
@@ -49,6 +51,8 @@ class World:
     def after(self, delay_us: int, action: Callable[..., None], *arguments: Any) -> None:
         """Plan an event."""
         self._serial += 1
+        if self._serial > EVENTS_MAX:
+            raise Violation("too many events: something goes round in circles")
         heappush(self._heap, (self.now + delay_us, self._serial, action, arguments))
 
     def run(self, until_us: int) -> None:
