@@ -1,21 +1,23 @@
 """resplock: a distributed lock server that speaks the Redis protocol.
 
-Any Redis client connects to it; every grant is decided by Raft, is on disk before it is told, and
-carries a fencing version. A guided tour of the files:
+Any Redis client connects to it; every grant is decided by Raft, is on the disks of a majority before
+it is told, and carries a fencing version. A guided tour of the files:
 
-    cli.py, config.py    the `resplock` command and its settings
+    cli/, config.py      the `resplock` command and its settings
     server/              sockets, RocksDB, the event loop: runs what a node asks for
-    node.py              one node: raft + lock table + the clients that wait      (pure)
+    server/peers/        the links to the other nodes
+    node/                one node: raft + lock table + the clients that wait      (pure)
     raft/                consensus                                               (pure)
     state/               the replicated lock table                               (pure)
     resp/                RESP bytes <-> typed operations and replies             (pure)
     operations.py        the vocabulary between resp and state                   (pure)
-    types.py errors.py limits.py glob.py    what all of them share               (pure)
+    types.py errors.py limits.py glob.py addresses.py    what all of them share  (pure)
 
 Follow one LOCK.ACQUIRE: server/connection.py takes the bytes, resp/parser.py cuts them into
-commands, resp/commands binds the arguments to an Acquire, node.py gathers it into one entry of the
-turn, raft/core.py hands out what must be durable, server/storage.py syncs it, state/table.py applies
-it, and resp/replies.py turns the outcome into the reply.
+commands, resp/commands binds the arguments to an Acquire, node/ gathers it into one entry of the
+turn, raft/core.py hands out what is to be sent and made durable, server/storage.py syncs it,
+state/table.py applies it once a majority has it, and resp/replies.py turns the outcome into the reply.
+On a follower node/ forwards it to the leader instead, and passes the outcome on.
 """
 
 __version__ = "0.1.0"
