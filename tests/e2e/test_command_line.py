@@ -106,7 +106,12 @@ class TestStartLine:
         server = make_server("--log-format=json", "--log-level=info").start()
         assert server.terminate() == 0
         events = [json.loads(line) for line in server.log().splitlines()]
-        assert [event["event"] for event in events] == ["log opened", "stopping", "stopped"]
+        assert [event["event"] for event in events] == [
+            "log opened",
+            "this server leads",
+            "stopping",
+            "stopped",
+        ]
         assert all(event["level"] == "info" and event["timestamp"] for event in events)
 
     def test_a_quiet_one_logs_nothing(self, make_server: MakeServer) -> None:
