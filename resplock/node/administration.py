@@ -38,5 +38,11 @@ class Transfer(msgspec.Struct, frozen=True, array_like=True, tag=3):
     id: NodeId | None = None
     away_from: NodeId | None = None
 
+    def is_done(self, leader_id: NodeId | None) -> bool:
+        """Whether nothing is left to do, now that `leader_id` leads."""
+        if self.id is None:
+            return leader_id not in (None, self.away_from)
+        return leader_id == self.id
+
 
 Request: TypeAlias = AddServer | RemoveServer | Transfer

@@ -121,7 +121,7 @@ class MembershipKeeper:
     def _transfer(self, requested: Requested, transfer: Transfer) -> Done | CommandError | None:
         """Begin to hand over; when it succeeds, this node leads no longer, and another answers."""
         core = self._core
-        if transfer.id == core.id or (transfer.id is None and transfer.away_from != core.id):
+        if transfer.is_done(core.id):
             return Done()
         if not requested.has_begun:
             requested.has_begun = True

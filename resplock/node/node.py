@@ -29,6 +29,7 @@ from resplock.node.reads import Asked, Reads, answer
 from resplock.node.runs import Answers, Client, Result, Run
 from resplock.operations import (
     Busy,
+    Done,
     InDoubt,
     Moved,
     NoLeader,
@@ -564,12 +565,20 @@ class Node:
             self._forward_run(run, leader)
 
     def _forward_requests(self, leader: Link) -> None:
-        """Operators are not sent elsewhere, whatever clients are."""
+        """Operators are not sent elsewhere, whatever clients are.
+
+        Who leads is seen from here. The new leader might be busy handing over again, for somebody
+        who wants the contrary, and the two requests would move the leadership to and fro for ever.
+        """
         for requested in self._requests:
+            request = requested.request = self._addressed(requested.request)
+            if isinstance(request, Transfer) and request.is_done(leader.peer):
+                self._answers.append((requested.client, [Done()]))
+                continue
             serial = self._next_serial()
-            requested.request, requested.is_tried = self._addressed(requested.request), True
+            requested.is_tried = True
             self._requesting[serial] = requested
-            leader.send(Administer(self.core.term, serial, requested.request))
+            leader.send(Administer(self.core.term, serial, request))
         self._requests = []
 
     def _forward_run(self, run: Run, leader: Link) -> None:

@@ -262,6 +262,17 @@ def test_a_transfer_away_from_who_leads_no_more_is_done(trio: Trio) -> None:
     assert trio["n1"].node.core.is_leader
 
 
+def test_transfers_that_want_the_contrary_come_to_an_end(trio: Trio) -> None:
+    operators = {"n1": Caller(), "n2": Caller(), "n3": Caller()}
+    for name, target in (("n1", N2), ("n2", N1), ("n3", N3)):
+        trio[name].node.administer(operators[name], Transfer(target))
+    trio.pass_time(1_000)
+    assert [operator.take() for operator in operators.values()] == [[Done()]] * 3
+    terms = [server.node.core.term for server in trio.servers.values()]
+    trio.pass_time(1_000)
+    assert [server.node.core.term for server in trio.servers.values()] == terms
+
+
 def test_a_transfer_that_fails_says_so(trio: Trio) -> None:
     trio.loses_entries = True
     trio["n1"].node.submit(Caller(), [acquire("a")])
