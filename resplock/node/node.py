@@ -630,8 +630,15 @@ class Node:
         self._requesting.clear()
 
     def _take_results(self, serial: int, results: list[Result]) -> None:
-        """The leader's answer. One that does not fit says nothing."""
+        """The leader's answer. One that does not fit says nothing.
+
+        It answers queries in their order: when the answer to an earlier one is missing, it was lost,
+        and all are asked again.
+        """
         if serial in self._asking:
+            if serial != next(iter(self._asking)):
+                self._ask_again()
+                return
             asked = self._asking.pop(serial)
             if len(results) != len(asked):
                 results = [InDoubt()] * len(asked)

@@ -4,7 +4,7 @@ Pure. A run is resolved by what is applied, by the leader's answer, or, when nei
 as in doubt.
 
 Invariants:
-- results leave in the order in which the runs were added, whenever they become known;
+- results leave in the order in which the runs were added;
 - all runs in it belong to one view, a leader and its term; until they are resolved nothing is
   proposed or forwarded in another view, so that a client's commands cannot pass each other;
 - a run is given back only if it certainly never takes effect: its entry was overwritten, or its
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, takewhile
 
 import msgspec
 
@@ -140,9 +140,12 @@ class Pipeline:
             self._settle()
 
     def answered(self, serial: int, results: Sequence[Result]) -> None:
-        """The leader has answered a forwarded run."""
+        """The leader has answered a forwarded run. It answers in order: earlier answers were lost."""
         run = self._find(serial)
         if run is not None:
+            for earlier in takewhile(lambda each: each is not run, self._runs):
+                if earlier.results is None:
+                    earlier.results = earlier.all(InDoubt())
             fits = len(results) == len(run.operations)
             run.results = results if fits else run.all(InDoubt())
             self._settle()

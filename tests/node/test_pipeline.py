@@ -154,24 +154,30 @@ def test_what_a_snapshot_covers_is_in_doubt_and_the_rest_is_not(fixture: Fixture
 # --- what was forwarded --------------------------------------------------------------------------
 
 
-def test_answers_wait_for_those_of_earlier_runs(fixture: Fixture) -> None:
+def test_answers_come_in_order(fixture: Fixture) -> None:
+    for serial in (1, 2, 3):
+        fixture.forward(serial, ONE)
+        fixture.pipeline.answered(serial, [granted(serial)])
+        assert fixture.take() == [(ONE, [granted(serial)])]
+
+
+def test_an_answer_without_the_earlier_ones_shows_that_they_were_lost(fixture: Fixture) -> None:
     for serial in (1, 2, 3):
         fixture.forward(serial, ONE)
     fixture.pipeline.answered(2, [granted(11)])
-    fixture.pipeline.answered(3, [granted(12)])
-    assert fixture.take() == []
+    assert fixture.take() == [(ONE, [InDoubt()]), (ONE, [granted(11)])]
     fixture.pipeline.answered(1, [granted(10)])
-    assert fixture.take() == [(ONE, [granted(version)]) for version in (10, 11, 12)]
+    fixture.pipeline.answered(3, [granted(12)])
+    assert fixture.take() == [(ONE, [granted(12)])]
 
 
 def test_only_the_first_answer_counts(fixture: Fixture) -> None:
     fixture.forward(1, ONE)
     fixture.forward(2, ONE)
-    fixture.pipeline.answered(2, [granted(11)])
-    fixture.pipeline.answered(2, [Released()])
-    assert fixture.pipeline.not_proposed(2) is None
     fixture.pipeline.answered(1, [granted(10)])
     fixture.pipeline.answered(1, [Released()])
+    assert fixture.pipeline.not_proposed(1) is None
+    fixture.pipeline.answered(2, [granted(11)])
     assert fixture.take() == [(ONE, [granted(10)]), (ONE, [granted(11)])]
 
 
@@ -222,9 +228,10 @@ def test_what_is_not_proposed_is_not_in_doubt(fixture: Fixture) -> None:
 def test_a_broken_link_leaves_what_is_unanswered_in_doubt(fixture: Fixture) -> None:
     fixture.forward(1, ONE)
     fixture.forward(2, TWO)
-    fixture.pipeline.answered(2, [granted(11)])
+    fixture.refuse(ONE)
+    fixture.pipeline.answered(1, [granted(11)])
     fixture.pipeline.doubt()
-    assert fixture.take() == [(ONE, [InDoubt()]), (TWO, [granted(11)])]
+    assert fixture.take() == [(ONE, [granted(11)]), (TWO, [InDoubt()]), (ONE, [BUSY])]
 
 
 # --- what is refused -----------------------------------------------------------------------------
