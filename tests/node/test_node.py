@@ -472,6 +472,24 @@ def test_a_leader_that_comes_back_starts_at_the_logs_clock(trio: Trio) -> None:
         check_stamps(server)
 
 
+def test_time_without_a_leader_belongs_to_the_holders(trio: Trio) -> None:
+    leader = trio.elect("n1")
+    leader.node.submit(Caller(), [acquire("a", ttl_ms=3_000)])
+    trio.settle()
+    lose_leadership(trio, leader)
+    trio.alone = {"n1", "n2", "n3"}
+    trio.pass_time(5_000)
+    trio.alone = set()
+    for server in trio.servers.values():
+        server.outbox.clear()
+    trio.elect("n1")
+    trio.pass_time(1_000)
+    info = leader.node.peek(GetLock(name("a")))
+    assert isinstance(info, LockInfo)
+    assert 1_900 <= info.ttl_ms <= 2_000
+    check_stamps(leader)
+
+
 def test_reads_of_a_lost_leadership_are_answered_later(trio: Trio) -> None:
     leader = trio.elect("n1")
     leader.node.submit(Caller(), [acquire("a")])
