@@ -44,7 +44,12 @@ class ReadQueue:
         self.pending += 1
 
     def answer_asked(self, commit_index: Index) -> None:
-        """Nobody else can lead just now: the reads that were asked for need no round."""
+        """Nobody else can lead just now: the reads that were asked for need no round.
+
+        Nor do those whose round is under way, which are answered first: whoever asks twice takes the
+        answers for those to its questions in their order.
+        """
+        self.confirm(self.round)
         self._answerable.extend(ReadState(context, commit_index) for context in self._asked)
         self._asked = []
 

@@ -17,8 +17,9 @@ from resplock.raft.messages import (
     VoteReply,
     VoteRequest,
 )
+from resplock.raft.reads import ReadQueue
 from resplock.raft.roles import Role
-from resplock.types import NodeId, StampMs
+from resplock.types import Index, NodeId, StampMs
 from tests.raft.cluster import Cluster
 from tests.raft.test_elections import take
 from tests.raft.test_membership import N1, N2, N3
@@ -45,6 +46,19 @@ def test_a_leader_with_a_lease_answers_without_a_round() -> None:
     cluster.work("n1")
     assert cluster.servers[N1].answered == {context: entry.last}
     assert not leader.has_ready()
+
+
+def test_reads_whose_round_is_under_way_are_answered_before_those_of_the_lease() -> None:
+    """A lease may come while a round is under way; a client takes its answers in its order."""
+    reads = ReadQueue()
+    reads.ask(1)
+    reads.begin_round(Index(5))
+    reads.ask(2)
+    reads.answer_asked(Index(6))
+    assert [(read.context, read.index) for read in reads.take_answered(Index(6))] == [
+        (1, 5),
+        (2, 6),
+    ]
 
 
 def test_a_lease_lasts_for_less_than_an_election_timeout_by_any_clock() -> None:
