@@ -90,6 +90,7 @@ def _summary(report: Report) -> str:
     return (
         f"seed {report.seed}: {state}\n{report.calls} calls, {report.answered} answered, "
         f"{report.entries} entries, {report.faults} faults, {report.terms} terms, "
-        f"{report.transfers} snapshots sent, {report.unfenced_lost} unfenced updates lost\n"
+        f"{report.transfers} snapshots sent, {report.resumed} of them resumed, "
+        f"{report.unfenced_lost} unfenced updates lost\n"
         f"digest {report.digest}"
     )

@@ -23,6 +23,7 @@ from resplock.state import snapshots
 from resplock.state.table import LockTable
 from resplock.types import Index, NodeId
 from tests.sim.disk import Damaged, Disk, DiskFull, SnapshotFile
+from tests.sim.transfer import Incoming
 from tests.sim.world import MS, S, Violation
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ class Process:
         self._open: Ready | None = None
         self.sessions: dict[NodeId, Session] = {}
         """By peer."""
+        self.incoming = Incoming()
         self._snapshot_runs = False
         self._turn_planned = False
 

@@ -63,6 +63,10 @@ class Knobs:
     lease: bool = False
     redirects: bool = False
     snapshot_entries: int = 200
+    stream_breaks: float = 0.0
+    """How often a snapshot's stream breaks, for each chunk."""
+    snapshot_chunk_bytes: int = 256 << 10
+    snapshot_window_bytes: int = 1 << 20
     append_bytes_max: int = 4 << 20
     inflight_messages_max: int = 256
     tail_bytes_max: int = 8 << 20
@@ -103,7 +107,7 @@ def draw(rng: random.Random) -> Knobs:
         election_timeout_ms=rng.choice((200, 500, 500, 1000)),
         snapshot_entries=rng.choice((20, 60, 200, 1_000_000)),
         append_bytes_max=rng.choice((1, 400, 4 << 20, 4 << 20)),
-        inflight_messages_max=rng.choice((1, 3, 256, 256)),
+        inflight_messages_max=rng.choice((4, 16, 256, 256)),
         tail_bytes_max=rng.choice((1, 2000, 8 << 20, 8 << 20)),
         committed_bytes_max=rng.choice((1, 4 << 20)),
         uncommitted_bytes_max=rng.choice((1000, 64 << 20, 64 << 20)),
@@ -114,6 +118,9 @@ def draw(rng: random.Random) -> Knobs:
         vanishes=rng.choice((0.0, 0.02, 0.1)),
     )
     knobs.lease = 2 * knobs.drift_permille <= 10 * CLOCK_DRIFT_PERCENT and rng.random() < 0.2
+    knobs.snapshot_chunk_bytes = rng.choice((64, 500, 256 << 10))
+    knobs.snapshot_window_bytes = knobs.snapshot_chunk_bytes * rng.choice((1, 3, 16))
+    knobs.stream_breaks = rng.choice((0.0, 0.02, 0.1))
     knobs.overlaps = rng.random() < 0.3
     knobs.redirects = rng.random() < 0.1
     knobs.faults = _draw_faults(rng)

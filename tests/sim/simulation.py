@@ -11,8 +11,10 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from resplock import limits
+from resplock.raft import transfer
 from resplock.raft.entries import Configuration, Member
 from resplock.types import LockName, NodeId
 from tests.sim import knobs as knobs_module
@@ -43,6 +45,7 @@ class Report:
     faults: int = 0
     terms: int = 0
     transfers: int = 0
+    resumed: int = 0
     unknown: int = 0
     unfenced_lost: int = 0
 
@@ -230,6 +233,7 @@ class Simulation:
             faults=self.faults.count,
             terms=len(self.safety.leaders),
             transfers=self.transfers.finished,
+            resumed=self.transfers.resumed,
             unknown=self.history.unknown,
             unfenced_lost=sum(resource.unfenced_lost for resource in self.resources.values()),
         )
@@ -237,17 +241,21 @@ class Simulation:
 
 @contextmanager
 def _constants(knobs: Knobs) -> Iterator[None]:
-    """Constants of the format are smaller in some worlds, for all replicas alike."""
-    names = ("REQUEST_REMEMBERED_MS", "REQUESTS_PER_OWNER", "ENDS_PER_ENTRY")
-    before = [getattr(limits, name) for name in names]
-    wanted = (knobs.request_remembered_ms, knobs.requests_per_owner, knobs.ends_per_entry)
+    """Constants are smaller in some worlds, for all replicas alike."""
+    wanted: list[tuple[Any, str, int]] = [
+        (limits, "REQUEST_REMEMBERED_MS", knobs.request_remembered_ms),
+        (limits, "REQUESTS_PER_OWNER", knobs.requests_per_owner),
+        (limits, "ENDS_PER_ENTRY", knobs.ends_per_entry),
+        (transfer, "SNAPSHOT_CHUNK_BYTES_MAX", knobs.snapshot_chunk_bytes),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in wanted]
     try:
-        for name, value in zip(names, wanted, strict=True):
-            setattr(limits, name, value)
+        for module, name, value in wanted:
+            setattr(module, name, value)
         yield
     finally:
-        for name, value in zip(names, before, strict=True):
-            setattr(limits, name, value)
+        for module, name, value in before:
+            setattr(module, name, value)
 
 
 def simulate(seed: int, tell: Callable[[str], None] | None = None) -> Report:
