@@ -193,7 +193,7 @@ OF_EVERY_NODE = (
     click.option(
         "--accept-data-loss",
         is_flag=True,
-        help="Start although the log ends before commands that were acknowledged.",
+        help="Start although the log ends before commands that were acknowledged; for a node alone.",
     ),
     click.option(
         "--log-level",

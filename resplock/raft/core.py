@@ -109,6 +109,11 @@ class RaftCore(Replica):
         return self.role is Role.LEADER
 
     @property
+    def is_sole_voter(self) -> bool:
+        """Whether nobody else is asked before this server leads and commits."""
+        return self.is_voter and len(self.membership.voter_ids) == 1
+
+    @property
     def is_busy(self) -> bool:
         """Whether a leader takes no proposals, because too many bytes are not committed yet."""
         return proposals.is_busy(self)

@@ -27,7 +27,6 @@ from resplock.errors import ConfigError, StorageError
 from resplock.node import Node, NodeSettings
 from resplock.node.messages import decode, encode
 from resplock.raft.config import RaftConfig
-from resplock.raft.configurations import ids
 from resplock.raft.core import RaftCore
 from resplock.raft.entries import Configuration, HardState, Member
 from resplock.server import bootstrap, logs, snapshots
@@ -78,6 +77,7 @@ class Server:
         self._directory = directory
         self._log = log
         self._identity = Identity(Member(NodeId(settings.node_id), directory.uuid), 0)
+        self._cluster = ClusterFile("")
         self._stopping: asyncio.Event | None = None
 
     async def serve(self) -> None:
@@ -107,7 +107,7 @@ class Server:
             self._recover(cluster), self._log, peers, self._adopt, watchdog, end_process
         )
         peers.open(self._identity, engine)
-        if ids(cluster.initial) == (self._settings.node_id,):
+        if engine.node.core.is_sole_voter:
             await engine.lead()
         _spare_the_collector()
 
@@ -123,7 +123,13 @@ class Server:
         clients.local = LocalCommands(context)
         listener = await self._listen(clients)
         context.port = listener.sockets[0].getsockname()[1]
-        engine.on_tick = Announcer(context.view, clients.pubsub).look
+        announcer = Announcer(context.view, clients.pubsub)
+
+        def look() -> None:
+            announcer.look()
+            self._note_voters(len(engine.node.applied_configuration.voters))
+
+        engine.on_tick = look
         engine.start()
         clients.start()
         watchdog.start()
@@ -159,6 +165,7 @@ class Server:
             peers,
             self._identity.empty,
         )
+        self._cluster = cluster
         self._identity = replace(
             self._identity, cluster_id=cluster.cluster_id, initial=cluster.initial, empty=False
         )
@@ -166,9 +173,22 @@ class Server:
 
     def _adopt(self, cluster_id: str) -> None:
         """A member of a cluster has taken this node in."""
-        me = self._identity.member
-        bootstrap.write_cluster(self._directory.path, ClusterFile(cluster_id, (), me))
+        self._remember(ClusterFile(cluster_id, (), self._identity.member))
         self._identity = replace(self._identity, cluster_id=cluster_id)
+
+    def _note_voters(self, voters: int) -> None:
+        """The next start must know whether somebody else has this node's data."""
+        cluster = self._cluster
+        if cluster.cluster_id and voters and voters != (cluster.voters or len(cluster.initial)):
+            self._remember(replace(cluster, voters=voters))
+
+    def _remember(self, cluster: ClusterFile) -> None:
+        """Make it durable. A failure ends the process, as that of any write."""
+        try:
+            bootstrap.write_cluster(self._directory.path, cluster)
+        except StorageError as error:
+            end_process(error)
+        self._cluster = cluster
 
     async def _listen_to_peers(self, peers: Peers) -> None:
         """A node that is to be alone is heard on this machine only: the peer port asks for no
@@ -194,25 +214,23 @@ class Server:
         log, settings = self._log, self._settings
         meta = log.snapshot
         table = restore(snapshots.read(log.snapshot_directory, meta)) if meta.index else LockTable()
+        node_settings = NodeSettings(
+            snapshot_entries=settings.snapshot_entries,
+            election_timeout_ms=settings.election_timeout_ms,
+            redirects=settings.on_follower == "redirect",
+        )
         core = RaftCore(
             RaftConfig(
                 id=NodeId(settings.node_id),
                 uuid=self._directory.uuid,
                 election_ticks=limits.HEARTBEATS_PER_ELECTION_TIMEOUT,
                 lease=settings.leader_lease,
-                tick_ms=max(
-                    settings.election_timeout_ms // limits.HEARTBEATS_PER_ELECTION_TIMEOUT, 1
-                ),
+                tick_ms=node_settings.tick_ms,
             ),
             log,
             random.Random(),
             applied=Index(meta.index),
             configuration=Configuration(voters=cluster.initial),
-        )
-        node_settings = NodeSettings(
-            snapshot_entries=settings.snapshot_entries,
-            election_timeout_ms=settings.election_timeout_ms,
-            redirects=settings.on_follower == "redirect",
         )
         return Node(core, table, node_settings, meta)
 

@@ -58,7 +58,7 @@ _DAMAGED_DIRECTORIES_MAX = 3
 _PROBE_EVERY_S = 0.1
 
 
-class ClusterFile(msgspec.Struct, frozen=True):
+class ClusterFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which cluster a node belongs to."""
 
     cluster_id: str
@@ -67,13 +67,15 @@ class ClusterFile(msgspec.Struct, frozen=True):
     """Whom the cluster began with, sorted by id; empty for a server that was added later."""
     me: Member | None = None
     """This server, as the others know it."""
+    voters: int = 0
+    """How many vote since the membership has changed; 0 while it is as it was."""
     format: int = FORMAT
     crc32: int = 0
 
     @property
     def is_alone(self) -> bool:
-        """Whether it began as a cluster of one."""
-        return len(self.initial) == 1
+        """Whether it is a cluster of one, so that nobody else has its data."""
+        return (self.voters or len(self.initial)) == 1
 
 
 class _Format(msgspec.Struct, frozen=True):
@@ -345,13 +347,16 @@ def open_log(
     """Open the log. A member of a larger cluster whose log is damaged, or has lost entries, begins
     anew as another server; the leader gives it everything.
 
-    Raises StorageError; of a cluster of one, or of one that is not known, also DamagedLog,
-    DamagedSnapshot and LostEntries: nobody else may have the data.
+    accept_loss: go on without entries that were acknowledged. Only for a cluster of one: in a larger
+    one such a server must not vote, and has a better way back. Raises StorageError; of a cluster of
+    one, or of one that is not known, also DamagedLog, DamagedSnapshot and LostEntries: nobody else
+    may have the data.
     """
+    has_others = cluster is not None and not cluster.is_alone
     try:
-        return Log.open(directory.path, accept_loss=accept_loss), cluster
+        return Log.open(directory.path, accept_loss=accept_loss and not has_others), cluster
     except (DamagedLog, DamagedSnapshot, LostEntries) as error:
-        if cluster is None or cluster.is_alone:
+        if cluster is None or not has_others:
             raise
         cluster = _begin_anew(directory, cluster, error)
         return Log.open(directory.path), cluster

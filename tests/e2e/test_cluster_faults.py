@@ -12,14 +12,13 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.cluster import ELECTION_TIMEOUT_MS, Cluster, ClusterNode
 from tests.e2e.cluster_load import ClusterLoad, Trial
 from tests.e2e.conftest import MakeCluster
+from tests.e2e.damage import DAMAGES, write_ahead_log
 from tests.e2e.history import Violation
 from tests.e2e.waiting import eventually
 
@@ -183,7 +182,7 @@ class TestLostDisks:
         with trial.load() as load:
             load.run_until_answered(WARM_UP)
             node.kill9()
-            DAMAGES[damage](_write_ahead_log(node))
+            DAMAGES[damage](write_ahead_log(node))
             load.run_until_answered(WARM_UP)
             node.start()
             load.run_until_answered(WARM_UP)
@@ -193,26 +192,6 @@ class TestLostDisks:
 def _is_voter(node: ClusterNode) -> bool:
     status = node.status()
     return status is not None and status["role"] != "learner"
-
-
-def _write_ahead_log(node: ClusterNode) -> Path:
-    """The newest file of the log's records, which has those of the load."""
-    files = [path for path in (node.data_dir / "log").rglob("*.log") if path.stat().st_size > 1_000]
-    return max(files, key=lambda path: path.stat().st_mtime)
-
-
-def _flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0x10
-    path.write_bytes(data)
-
-
-def _cut(path: Path) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-
-
-DAMAGES: dict[str, Callable[[Path], None]] = {"a flipped bit": _flip, "the end cut off": _cut}
 
 
 def test_a_follower_that_was_down_for_long_gets_a_snapshot(make_cluster: MakeCluster) -> None:
@@ -301,7 +280,7 @@ class Campaign:
         node.kill9()
         for path in node.data_dir.glob("damaged-*"):
             shutil.rmtree(path)
-        self.rng.choice(list(DAMAGES.values()))(_write_ahead_log(node))
+        self.rng.choice(list(DAMAGES.values()))(write_ahead_log(node))
 
     def _stop(self, _: ClusterLoad, node: ClusterNode) -> None:
         assert node.terminate() == 0

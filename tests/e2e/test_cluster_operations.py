@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.cluster import ELECTION_TIMEOUT_MS, Cluster, ClusterNode
 from tests.e2e.cluster_load import ClusterLoad, Trial
 from tests.e2e.conftest import MakeCluster
+from tests.e2e.damage import flip, write_ahead_log
 from tests.e2e.waiting import eventually
 from tests.e2e.wire import Failure
 
@@ -143,6 +144,26 @@ class TestMembership:
             load.run_until_answered(WARM_UP)
         first.restart()
         assert members(cluster) == {"n1"}
+
+    def test_a_node_that_began_alone_is_one_of_three_for_good(
+        self, make_cluster: MakeCluster
+    ) -> None:
+        """It starts again as one of them, and comes back from damage as any of them does."""
+        cluster = make_cluster(1).start()
+        first, trial = cluster["n1"], Trial(cluster, random.Random(1))
+        for id in ("n2", "n3"):
+            join(cluster, id, asked=first)
+        with trial.load() as load:
+            load.run_until_answered(WARM_UP)
+            first.kill9()
+            first.start()
+            cluster.wait_until_whole()
+            load.run_until_answered(WARM_UP)
+            first.kill9()
+            flip(write_ahead_log(first))
+            first.start()
+            load.run_until_answered(WARM_UP)
+        first.shows("has lost data that it had acknowledged: it takes part as a new server")
 
     def test_five_bear_the_loss_of_two(self, make_cluster: MakeCluster) -> None:
         cluster = make_cluster(5).start()

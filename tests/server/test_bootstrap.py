@@ -158,12 +158,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_bytes_kept_from_format_1(tmp_path: Path) -> None:
     (tmp_path / "cluster").write_bytes(
         b'{"cluster_id":"c","initial":[["n1","u","a:1","a:11"]],"me":["n1","u","a:1","a:11"],'
-        b'"format":1,"crc32":2687122509}\n'
+        b'"voters":3,"format":1,"crc32":3168568769}\n'
     )
     found = bootstrap.read_cluster(tmp_path)
     member = Member(NodeId("n1"), "u", "a:1", "a:11")
     assert found is not None
     assert (found.cluster_id, found.initial, found.me) == ("c", (member,), member)
+    assert found.voters == 3
 
 
 def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
@@ -365,17 +366,30 @@ def lose(path: Path) -> None:
     mark.close()
 
 
+def of_three(uuid: str) -> ClusterFile:
+    return cluster_of((replace(ME, uuid=uuid), *MEMBERS[1:]), ME)
+
+
+def grown_to_three(uuid: str) -> ClusterFile:
+    return replace(cluster_of((replace(ME, uuid=uuid),), ME), voters=3)
+
+
+@pytest.mark.parametrize("accept_loss", [False, True], ids=["", "accept loss"])
 @pytest.mark.parametrize("harm", [damage, lose])
+@pytest.mark.parametrize("began", [of_three, grown_to_three])
 def test_a_member_with_a_damaged_log_begins_anew_as_another_server(
-    tmp_path: Path, harm: Callable[[Path], None]
+    tmp_path: Path,
+    began: Callable[[str], ClusterFile],
+    harm: Callable[[Path], None],
+    accept_loss: bool,
 ) -> None:
     directory = with_entries(tmp_path)
-    cluster = cluster_of((replace(ME, uuid=directory.uuid), *MEMBERS[1:]), ME)
+    cluster = began(directory.uuid)
     bootstrap.write_cluster(tmp_path, cluster)
     harm(tmp_path)
     old = directory.uuid
     with capture_logs() as logs:
-        log, found = bootstrap.open_log(directory, cluster, accept_loss=False)
+        log, found = bootstrap.open_log(directory, cluster, accept_loss=accept_loss)
     assert log.last_index == 0
     assert log.hard_state == HardState()
     log.close()
@@ -396,7 +410,11 @@ def test_a_member_with_a_damaged_log_begins_anew_as_another_server(
     again.close()
 
 
-@pytest.mark.parametrize("cluster", [None, cluster_of((ME,), ME)], ids=["no file", "of one"])
+@pytest.mark.parametrize(
+    "cluster",
+    [None, cluster_of((ME,), ME), replace(cluster_of(MEMBERS, ME), voters=1)],
+    ids=["no file", "of one", "shrunk to one"],
+)
 def test_the_only_node_refuses_to_start_as_before(
     tmp_path: Path, cluster: ClusterFile | None
 ) -> None:
