@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Event, Thread
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from redis.retry import Retry
 
 from tests.e2e.cluster import Cluster, ClusterNode
 from tests.e2e.history import Command, History, Hold, State, check, next_life
-from tests.e2e.load import KINDS, WEIGHTS, outcome_of
+from tests.e2e.load import KINDS, WEIGHTS, outcome_of, words_of
 from tests.e2e.waiting import DEADLINE_S, eventually
 from tests.e2e.wire import Failure, by_field
 
@@ -129,7 +130,8 @@ class Session(Thread):
         self.commands += [self._choose(begin + place) for place in range(self._depth)]
         batch = self.commands[begin:]
         try:
-            connection.send_packed_command(connection.pack_commands(map(_words, batch)))
+            words = [words_of(each, _TTLS_MS[each.key]) for each in batch]
+            connection.send_packed_command(connection.pack_commands(words))
             for number in range(begin, begin + len(batch)):
                 self._note(number, _read(connection))
         except redis.RedisError as error:
@@ -167,34 +169,10 @@ class Session(Thread):
             self._versions[asked.key] = outcome[1]
 
     def _set(self, number: int, returned: float, reply: tuple[Any, ...]) -> None:
-        asked = self.commands[number]
-        self.commands[number] = Command(
-            asked.connection,
-            asked.number,
-            asked.kind,
-            asked.key,
-            asked.owner,
-            asked.invoked,
-            asked.version,
-            returned,
-            reply,
-            asked.ttl,
-        )
+        self.commands[number] = replace(self.commands[number], returned=returned, reply=reply)
 
 
 _TTLS_MS = {key.name: key.ttl_ms for key in KEYS}
-
-
-def _words(each: Command) -> tuple[object, ...]:
-    """The command as it is sent."""
-    words: list[object] = [f"LOCK.{each.kind}", each.key]
-    if each.kind in ("ACQUIRE", "RELEASE", "RENEW"):
-        words.append(each.owner)
-    if each.version:
-        words += ["VERSION", each.version]
-    if each.kind in ("ACQUIRE", "RENEW"):
-        words += ["TTL", _TTLS_MS[each.key]]
-    return tuple(words)
 
 
 def _read(connection: redis.Connection) -> Any:

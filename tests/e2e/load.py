@@ -6,6 +6,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Thread
 from typing import Any
 
@@ -56,6 +57,18 @@ def outcome_of(kind: str, reply: Any) -> tuple[Any, ...]:
     return ("info", fields["owner"].decode(), fields["version"])
 
 
+def words_of(each: Command, ttl_ms: int) -> tuple[object, ...]:
+    """The command as it is sent; `ttl_ms` is for those that set one."""
+    words: list[object] = [f"LOCK.{each.kind}", each.key]
+    if each.kind in ("ACQUIRE", "RELEASE", "RENEW"):
+        words.append(each.owner)
+    if each.version:
+        words += ["VERSION", each.version]
+    if each.kind in ("ACQUIRE", "RENEW"):
+        words += ["TTL", ttl_ms]
+    return tuple(words)
+
+
 class Client(Thread):
     """One connection, in a thread: sends `depth` commands, reads their replies, and so on, until it
     is stopped or the connection ends."""
@@ -90,7 +103,8 @@ class Client(Thread):
     def _batch(self) -> None:
         batch = [self._choose(len(self.commands) + place) for place in range(self._depth)]
         self.commands += batch
-        self._wire.send_bytes(b"".join(map(self._encode, batch)))
+        words = [words_of(each, 0 if each.number % 3 else DAY_MS) for each in batch]
+        self._wire.send_bytes(b"".join(command(*each) for each in words))
         for place in range(-len(batch), 0):
             reply = self._wire.receive()
             self._note(len(self.commands) + place, reply, time.monotonic())
@@ -103,30 +117,10 @@ class Client(Thread):
             version = self._versions.get(key, 0)
         return Command(self.number, number, kind, key, self.owner, time.monotonic(), version)
 
-    def _encode(self, each: Command) -> bytes:
-        words: list[object] = [f"LOCK.{each.kind}", each.key]
-        if each.kind in ("ACQUIRE", "RELEASE", "RENEW"):
-            words.append(each.owner)
-        if each.version:
-            words += ["VERSION", each.version]
-        if each.kind in ("ACQUIRE", "RENEW"):
-            words += ["TTL", 0 if each.number % 3 else DAY_MS]
-        return command(*words)
-
     def _note(self, number: int, reply: Any, returned: float) -> None:
         asked = self.commands[number]
         outcome = outcome_of(asked.kind, reply)
-        self.commands[number] = Command(
-            asked.connection,
-            asked.number,
-            asked.kind,
-            asked.key,
-            asked.owner,
-            asked.invoked,
-            asked.version,
-            returned,
-            outcome,
-        )
+        self.commands[number] = replace(asked, returned=returned, reply=outcome)
         if asked.kind == "ACQUIRE" and outcome[0] == "granted":
             self._versions[asked.key] = outcome[1]
         self.answered += 1

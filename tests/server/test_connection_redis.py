@@ -21,13 +21,6 @@ def log() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisProcess]:
-    server = RedisProcess()
-    yield server
-    server.stop()
-
-
 CALLS = [
     *([b"CLIENT", b"REPLY", mode] for mode in (b"ON", b"OFF", b"SKIP", b"SKIP", b"skip")),
     [b"CLIENT", b"REPLY"],

@@ -26,13 +26,6 @@ def log() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisProcess]:
-    server = RedisProcess()
-    yield server
-    server.stop()
-
-
 SUBSCRIBING = st.tuples(
     st.sampled_from([b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE", b"PUNSUBSCRIBE"]),
     st.lists(st.sampled_from(NAMES), max_size=3),

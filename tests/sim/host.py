@@ -440,16 +440,13 @@ def with_turn(
     process: Process, action: Callable[..., None], arguments: tuple[Any, ...] = ()
 ) -> None:
     """An event and the turn that follows it."""
-    try:
+
+    def event() -> None:
         action(*arguments)
         if not process.is_busy:
             process.turn()
-    except Crashed:
-        pass
-    except Violation:
-        raise
-    except Exception as error:
-        raise Violation(f"{process.id} failed: {type(error).__name__}: {error}") from error
+
+    with_crash(process, event)
 
 
 def with_crash(
