@@ -32,10 +32,10 @@ from resplock.node.pipeline import Pipeline
 from resplock.operations import Acquire, Granted, InDoubt, NoLeader, Release
 from resplock.raft import configurations, elections, following, proposals, replication
 from resplock.raft.core import RaftCore
-from resplock.raft.entries import Configuration, Entry, EntryKind, HardState, SnapshotMeta
+from resplock.raft.entries import Configuration, Entry, EntryKind, SnapshotMeta
 from resplock.raft.lease import Lease
 from resplock.raft.membership import Membership
-from resplock.raft.messages import Heartbeat, VoteRequest
+from resplock.raft.messages import Heartbeat
 from resplock.raft.progress import Progress
 from resplock.raft.reads import ReadQueue
 from resplock.raft.replica import Replica
@@ -47,6 +47,7 @@ from resplock.state.requests import Requests
 from resplock.state.table import LockTable
 from resplock.state.timers import Timers
 from resplock.types import Index
+from tests.raft import test_planted_bugs as in_core
 from tests.sim.knobs import Knobs, draw
 from tests.sim.simulation import Report, Simulation
 from tests.sim.world import MS, S, World
@@ -122,26 +123,13 @@ def _has(*faults: str) -> Callable[[Knobs], bool]:
 @mutant
 def the_vote_is_not_persisted(patch: Patch) -> None:
     """Pitfall 2: a restarted server votes a second time in its term."""
-    real = RaftCore._unsaved_hard_state
-
-    def without_vote(core: RaftCore) -> HardState | None:
-        state = real(core)
-        return HardState(state.term) if state is not None else None
-
-    patch.setattr(RaftCore, "_unsaved_hard_state", without_vote)
+    in_core.forget_the_vote(patch)
 
 
 @mutant_in(servers=5, faults={"partition": 1500 * MS, "kill": 2000 * MS})
 def a_server_votes_twice(patch: Patch) -> None:
     """Raft paper 5.2: the vote of this term is not looked at."""
-    real = elections.on_vote_request
-
-    def on_vote_request(replica: Replica, message: VoteRequest) -> None:
-        if replica.role is replica.passive_role:
-            replica.vote = ""
-        real(replica, message)
-
-    patch.setattr(elections, "on_vote_request", on_vote_request)
+    in_core.vote_twice(patch)
 
 
 @mutant_in(servers=5, repeat=0.3, faults={"kill": 2000 * MS})
@@ -206,31 +194,19 @@ def a_new_leader_appends_no_no_op(patch: Patch) -> None:
 @mutant_of(_has("kill", "partition"))
 def entries_of_earlier_terms_are_committed_by_counting(patch: Patch) -> None:
     """Pitfall 1; Raft paper, figure 8."""
-    patch.setattr(replication, "may_commit_by_count", lambda replica, index: True)
+    in_core.commit_earlier_terms_by_count(patch)
 
 
 @mutant_of(lambda knobs: knobs.overlaps and knobs.servers > 2)
 def the_leader_counts_itself_before_its_sync(patch: Patch) -> None:
     """Pitfall 2: entries that only the followers have are committed."""
-
-    def majority_match(replica: Replica) -> Index:
-        matches = (peer.match_index for peer in replica.voting_peers)
-        return Index(replica.majority_has(replica.log.last_index, matches))
-
-    patch.setattr(replication, "majority_match", majority_match)
+    in_core.count_the_leader_before_its_disk(patch)
 
 
 @mutant
 def answers_leave_before_the_sync(patch: Patch) -> None:
     """Pitfall 2: votes and acknowledgements promise what a crash can take back."""
-
-    def _take_messages(core: RaftCore, hard_state: HardState | None) -> Any:
-        messages = (*core.to_send_now, *core.to_send_after_persist)
-        core.to_send_now.clear()
-        core.to_send_after_persist.clear()
-        return messages, ()
-
-    patch.setattr(RaftCore, "_take_messages", _take_messages)
+    in_core.acknowledge_before_the_disk(patch)
 
 
 @mutant_of(lambda knobs: knobs.reorders and knobs.servers > 1)
