@@ -25,6 +25,12 @@ REQUESTS_PER_OWNER = 128
 """How many REQUEST ids are remembered for one owner; the oldest goes first."""
 HOLD_MEANS_MAX = 65_536
 """How many locks have a hold-time mean of their own; the oldest entry goes first."""
+WAITERS_PER_LOCK = 10_000
+"""Places in one lock's queue before new ones are answered -QUEUEFULL."""
+WAITERS_MAX = 100_000
+"""Places in all queues together, about 1 kB each, before new ones are answered -BUSY."""
+WAITER_GRACE_MS = 10_000
+"""How long a disconnected waiter with a REQUEST may take to ask again, from the disconnect."""
 SLOTS = 16384
 """Hash slots, as in Redis Cluster."""
 
@@ -42,6 +48,12 @@ TTL_MS_DEFAULT = 30_000
 TTL_MS_MAX = 24 * 3600 * 1000
 WAIT_MS_MAX = 600_000
 PRIORITY_MIN, PRIORITY_MAX = -1000, 1000
+ACQUIRE_ALL_KEYS_MAX = 128
+"""Keys in one LOCK.MACQUIRE."""
+LIMIT_MAX = 1_000_000
+"""Permits of a semaphore."""
+WAITERS_LISTED_MAX = 1_000
+"""Waiters that LOCK.GET shows, from the front; their number is always told."""
 LIST_COUNT_DEFAULT = 100
 LIST_COUNT_MAX = 1000
 LIST_BYTES_MAX = 1 << 20

@@ -9,6 +9,9 @@ default that means "as before"; a test keeps bytes of every released version.
 
 Times: `ttl_ms` is a duration in milliseconds, 0 means no expiry, KEEP_TTL (-1) means "the hold's own
 TTL". A `version` of 0 means that none was given. Metadata is ((field, value), ...) as it was sent.
+
+Waiting: an Acquire that has to wait is answered `Blocked`, and later ends exactly once, with an
+`Ended` that names the same ticket. What happens to locks besides is told in `Event`s.
 """
 
 from __future__ import annotations
@@ -19,12 +22,44 @@ import msgspec
 from msgspec import Meta
 
 from resplock import limits
-from resplock.types import LockName, Natural, StampMs, UnixMs
+from resplock.types import LockName, Natural, NodeId, StampMs, UnixMs
 
 KEEP_TTL = -1
 
 Metadata: TypeAlias = tuple[tuple[bytes, bytes], ...]
 TtlOrKeep: TypeAlias = Annotated[int, Meta(ge=KEEP_TTL, le=limits.INTEGER_MAX)]
+Priority: TypeAlias = Annotated[int, Meta(ge=limits.PRIORITY_MIN, le=limits.PRIORITY_MAX)]
+
+
+class ClientId(msgspec.Struct, frozen=True, order=True, gc=False, array_like=True):
+    """A connection, in the log: what it waits for and what it holds ends with it.
+
+    `incarnation` tells one life of the node's process from the next; `serial` counts within it.
+    """
+
+    node: NodeId
+    incarnation: Natural
+    serial: Natural
+
+
+class Options(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What only some acquisitions ask for. The defaults are a try for an exclusive hold.
+
+    `wait_ms` 0 is a try; of a place that nobody is blocked for (`blocking` False: LOCK.ENQUEUE) it
+    is the lifetime, limits.WAIT_MS_MAX when none is given. `limit` 0 is no semaphore. `on_close`
+    ends the hold with `client`. For `delay_ms` after an involuntary end, nobody is granted the lock.
+    """
+
+    wait_ms: Natural = 0
+    priority: Priority = 0
+    shared: bool = False
+    limit: Natural = 0
+    permits: Natural = 1
+    reentrant: bool = False
+    on_close: bool = False
+    delay_ms: Natural = 0
+    blocking: bool = True
+    client: ClientId | None = None
 
 
 # --- operations: proposed, logged, applied -------------------------------------------------------
@@ -38,6 +73,7 @@ class Acquire(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     ttl_ms: Natural = limits.TTL_MS_DEFAULT
     request: bytes = b""
     metadata: Metadata = ()
+    options: Options | None = None
 
 
 class Release(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
@@ -85,7 +121,72 @@ class SetUnixOffset(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=
     offset_ms: Annotated[int, Meta(ge=-limits.INTEGER_MAX, le=limits.INTEGER_MAX)]
 
 
-Operation: TypeAlias = Acquire | Release | Renew | KeepAlive | Break | Settle | SetUnixOffset
+class AcquireAll(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=8):
+    """Take all of these locks, or none: one grant with one version. Exclusive holds only."""
+
+    names: tuple[LockName, ...]
+    owner: bytes
+    ttl_ms: Natural = limits.TTL_MS_DEFAULT
+    request: bytes = b""
+    metadata: Metadata = ()
+    options: Options | None = None
+
+
+class Cancel(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=9):
+    """Give up the owner's place in the lock's queue."""
+
+    name: LockName
+    owner: bytes
+
+
+class Disconnect(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=10):
+    """These connections have closed: what is still attached to them ends."""
+
+    clients: tuple[ClientId, ...]
+
+
+class NodeGone(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=11):
+    """The connections of a node are gone: all but those of `incarnation` (0: every one)."""
+
+    node: NodeId
+    incarnation: Natural = 0
+
+
+class Unblock(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=12):
+    """End the wait that this connection is blocked in: as timed out, or with `error`."""
+
+    client: ClientId
+    error: bool = False
+
+
+class Undelivered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=13):
+    """The grant that ended a wait could not be told: its client has gone meanwhile.
+
+    It is released; if it was asked for with a `request`, only when nobody has asked again with the
+    same id for limits.WAITER_GRACE_MS. The fields are those of the `Ended`.
+    """
+
+    names: tuple[LockName, ...]
+    owner: bytes
+    version: Natural
+    request: bytes = b""
+
+
+Operation: TypeAlias = (
+    Acquire
+    | Release
+    | Renew
+    | KeepAlive
+    | Break
+    | Settle
+    | SetUnixOffset
+    | AcquireAll
+    | Cancel
+    | Disconnect
+    | NodeGone
+    | Unblock
+    | Undelivered
+)
 
 
 # --- queries: answered from applied state --------------------------------------------------------
@@ -168,9 +269,13 @@ class Granted(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
 
 
 class Held(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
-    """Somebody else has the lock."""
+    """Somebody else has the lock, or comes first.
 
-    owner: bytes
+    `owner`, `version` and `ttl_ms` are those of the hold in the way. When none is: of the waiter in
+    front, with version 0 and what is left of its wait; or None, 0 and what is left of the delay.
+    """
+
+    owner: bytes | None
     version: int
     ttl_ms: int
     waiters: int
@@ -258,20 +363,168 @@ class Moved(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=15):
     address: str
 
 
+class Queued(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=40):
+    """The owner has a place in the queue, with `position` places ahead. Nobody is blocked for it."""
+
+    position: int
+    estimated_wait_ms: int
+
+
+class Blocked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=41):
+    """No answer yet: it comes with the end of `ticket`, the log index of this command."""
+
+    ticket: int
+
+
+class TimedOut(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=42):
+    """The wait ran out. The fields are those of `Held`."""
+
+    owner: bytes | None
+    version: int
+    ttl_ms: int
+    waiters: int
+    advice: Advice
+
+
+class Unblocked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=43):
+    """The wait was ended by somebody else. `reason`: unblocked (CLIENT UNBLOCK), cancelled
+    (LOCK.CANCEL), replaced (the owner asked again), disconnected."""
+
+    reason: str = "unblocked"
+
+
+class NotWaiting(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=44):
+    """The owner has no place in this lock's queue."""
+
+    name: LockName
+
+
+class QueueFull(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=45):
+    """So many wait for the lock already (limits.WAITERS_PER_LOCK)."""
+
+    name: LockName
+    waiters: int
+
+
+class Deadlock(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=46):
+    """Waiting would close a cycle. Each step names a lock and whom the one before waits for there:
+    the first is what the asker wanted, and the last names the asker."""
+
+    cycle: tuple[tuple[LockName, bytes], ...]
+
+
+class Cancelled(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=47):
+    """So many places were given up, or waits ended: 0 or 1."""
+
+    count: int
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=48):
+    """The command contradicts what the table holds, as `text` says."""
+
+    text: str
+
+
 Outcome: TypeAlias = (
-    Granted | Held | Lost | Released | Renewed | Kept | Broken | NotHeld | NotOwner | Stale | Done
+    Granted
+    | Held
+    | Lost
+    | Released
+    | Renewed
+    | Kept
+    | Broken
+    | NotHeld
+    | NotOwner
+    | Stale
+    | Done
+    | Queued
+    | Blocked
+    | TimedOut
+    | Unblocked
+    | NotWaiting
+    | QueueFull
+    | Deadlock
+    | Cancelled
+    | Refused
+    | Busy
 )
 """What `apply` answers."""
 
 Unapplied: TypeAlias = InDoubt | NoLeader | Busy | Moved
-"""What the node answers for an operation whose outcome it does not have."""
+"""What the node answers for an operation whose outcome it does not have. (Busy may be an outcome too:
+then a bound of the whole table was reached.)"""
+
+
+# --- what else an entry brings -------------------------------------------------------------------
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """The end of a wait that was answered `Blocked(ticket)`; there is exactly one.
+
+    `client` is whom its node answers with `outcome`. The rest says what was asked for.
+    """
+
+    ticket: int
+    client: ClientId | None
+    outcome: Outcome
+    names: tuple[LockName, ...]
+    owner: bytes
+    request: bytes
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """What happened to a lock, for those who watch it.
+
+    `kind`: acquired, released, expired, renewed, broken, queued, cancelled (and deleted, of string
+    commands). `version` is the hold's, 0 for queued and cancelled. `reason` of broken is the
+    operator's; of cancelled: timeout, cancelled, disconnected, unblocked; of released: empty when
+    its owner did it, disconnected (ONCLOSE), or unclaimed (nobody came back for the grant).
+    """
+
+    kind: str
+    name: LockName
+    owner: bytes
+    version: int
+    reason: bytes = b""
 
 
 # --- answers to queries --------------------------------------------------------------------------
 
 
+class HoldInfo(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One hold of a lock, as people see it. `holds` counts a re-entrant owner's acquisitions."""
+
+    owner: bytes
+    version: int
+    acquired_at: UnixMs
+    expires_at: UnixMs
+    ttl_ms: int
+    permits: int
+    holds: int
+    metadata: Metadata
+
+
+class WaiterInfo(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One place in a lock's queue. `client` is None when nobody is attached to it."""
+
+    owner: bytes
+    client: ClientId | None
+    enqueued_at: UnixMs
+    timeout_at: UnixMs
+    priority: int
+    position: int
+    mode: str
+    permits: int
+
+
 class LockInfo(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=20):
-    """A lock as LOCK.GET and LOCK.LIST show it. Moments are unix milliseconds; 0 is never."""
+    """A lock as LOCK.GET and LOCK.LIST show it. Moments are unix milliseconds; 0 is never.
+
+    `mode`: exclusive, shared, semaphore. `owner` is None when the lock is shared or a semaphore, or
+    when nobody holds it; then `version` and the moments are the oldest hold's, or 0. `limit` is how
+    many permits there are: 1 when it is exclusive, 0 when it is shared. `waiters` is None unless
+    asked for, and has the first of them, at most limits.WAITERS_LISTED_MAX.
+    """
 
     name: LockName
     owner: bytes | None
@@ -284,6 +537,8 @@ class LockInfo(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=20):
     limit: int
     waiter_count: int
     metadata: Metadata
+    holders: tuple[HoldInfo, ...] = ()
+    waiters: tuple[WaiterInfo, ...] | None = None
 
 
 class LockPage(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=21):

@@ -23,18 +23,27 @@ from resplock import limits
 from resplock.operations import (
     KEEP_TTL,
     Acquire,
+    AcquireAll,
     Break,
     Broken,
+    Cancel,
+    Cancelled,
+    Disconnect,
     Done,
+    Ended,
+    Event,
     Granted,
     Held,
     KeepAlive,
     Kept,
     Lost,
+    NodeGone,
     NotHeld,
     NotOwner,
+    NotWaiting,
     Operation,
     Outcome,
+    Refused,
     Release,
     Released,
     Renew,
@@ -42,6 +51,8 @@ from resplock.operations import (
     Settle,
     SetUnixOffset,
     Stale,
+    Unblock,
+    Undelivered,
 )
 from resplock.state.backoff import HoldMeans
 from resplock.state.owners import OwnerIndex
@@ -78,6 +89,8 @@ class LockTable:
         self._now_unix_ms = 0  # the entry's stamp in unix time: one object for all that it grants
         self.last_version = 0
         self.feature_level = FEATURE_LEVEL
+        self.keeps_events = False
+        """Whether `take_events` has any. It changes nothing that replicas share."""
         self._handlers: dict[type, Callable[[Any, int], Outcome]] = {
             Acquire: self._acquire,
             Release: self._release,
@@ -86,6 +99,12 @@ class LockTable:
             Break: self._break,
             Settle: self._settle_all,
             SetUnixOffset: self._set_unix_offset,
+            AcquireAll: lambda operation, index: _NOT_YET,
+            Cancel: lambda operation, index: NotWaiting(operation.name),
+            Disconnect: lambda operation, index: Done(),
+            NodeGone: lambda operation, index: Done(),
+            Unblock: lambda operation, index: Cancelled(0),
+            Undelivered: lambda operation, index: Done(),
         }
 
     # --- what the node asks ----------------------------------------------------------------------
@@ -106,6 +125,14 @@ class LockTable:
             for index, operation in enumerate(operations, first)
         ]
 
+    def take_ended(self) -> list[Ended]:
+        """The waits that the last entry ended, in the order of the log. To be taken after each."""
+        return []
+
+    def take_events(self) -> list[Event]:
+        """What the last entry did, in the order of the log. Empty unless `keeps_events`."""
+        return []
+
     def end_due(self, now_ms: int) -> bool:
         """Whether an end is due by `now_ms`: the leader then carries the clock there."""
         if self.timers.due(now_ms) is not None:
@@ -125,6 +152,8 @@ class LockTable:
     # --- operations ------------------------------------------------------------------------------
 
     def _acquire(self, operation: Acquire, index: int) -> Outcome:
+        if operation.options is not None:
+            return _NOT_YET
         if operation.request:
             return self._acquire_once(operation, index)
         name = operation.name
@@ -389,6 +418,7 @@ class LockTable:
 
 
 _RELEASED = Released()
+_NOT_YET = Refused("waiting and kinds of locks are not there yet")
 
 
 def _not_yours(operation: Release | Renew, lock: Lock, hold: Hold | None) -> NotOwner | Stale:

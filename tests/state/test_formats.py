@@ -11,23 +11,33 @@ import pytest
 from resplock.errors import DamagedSnapshot, NewerFormat
 from resplock.operations import (
     Acquire,
+    AcquireAll,
     Break,
+    Cancel,
+    ClientId,
+    Disconnect,
     KeepAlive,
+    NodeGone,
     Operation,
+    Options,
     Release,
     Renew,
     Settle,
     SetUnixOffset,
+    Unblock,
+    Undelivered,
     decode_run,
     encode_run,
 )
 from resplock.state import snapshots
 from resplock.state.snapshots import TableSnapshot
 from resplock.state.table import FEATURE_LEVEL, LockTable
-from resplock.types import LockName
+from resplock.types import LockName, NodeId
 
 ORDERS = LockName(b"\0orders/42")
-RUN: list[Operation] = [
+CLIENT = ClientId(NodeId("n2"), 3, 17)
+OPTIONS = Options(5_000, 7, True, 4, 2, True, True, 900, False, CLIENT)
+RUN_OF_0_1_0: list[Operation] = [
     Acquire(ORDERS, b"worker-a", 30_000, b"req-1", ((b"host", b"web-1"),)),
     Release(ORDERS, b"worker-a", 7),
     Renew(ORDERS, b"worker-a", 7, 60_000),
@@ -36,12 +46,32 @@ RUN: list[Operation] = [
     Settle((ORDERS,)),
     SetUnixOffset(1_700_000_000_000),
 ]
+RUN: list[Operation] = [
+    Acquire(ORDERS, b"worker-a", 30_000, b"req-1", ((b"host", b"web-1"),), OPTIONS),
+    *RUN_OF_0_1_0[1:],
+    AcquireAll((ORDERS,), b"worker-a", 30_000, b"req-2", ((b"host", b"web-1"),), OPTIONS),
+    Cancel(ORDERS, b"worker-a"),
+    Disconnect((CLIENT,)),
+    NodeGone(NodeId("n2"), 3),
+    Unblock(CLIENT, True),
+    Undelivered((ORDERS,), b"worker-a", 7, b"req-1"),
+]
 RUN_0_1_0 = bytes.fromhex(
     "979601c40a006f72646572732f3432c408776f726b65722d61cd7530c4057265712d319192c404686f7374c4"
     "057765622d319402c40a006f72646572732f3432c408776f726b65722d61079503c40a006f72646572732f34"
     "32c408776f726b65722d6107cdea609404c408776f726b65722d61ff9192c40a006f72646572732f34320794"
     "05c40a006f72646572732f343207c405737475636b920691c40a006f72646572732f34329207cf0000018bcf"
     "e56800"
+)
+RUN_0_2_0 = bytes.fromhex(
+    "9d9701c40a006f72646572732f3432c408776f726b65722d61cd7530c4057265712d319192c404686f7374c4"
+    "057765622d319acd138807c30402c3c3cd0384c293a26e3203119402c40a006f72646572732f3432c408776f"
+    "726b65722d61079503c40a006f72646572732f3432c408776f726b65722d6107cdea609404c408776f726b65"
+    "722d61ff9192c40a006f72646572732f3432079405c40a006f72646572732f343207c405737475636b920691"
+    "c40a006f72646572732f34329207cf0000018bcfe56800970891c40a006f72646572732f3432c408776f726b"
+    "65722d61cd7530c4057265712d329192c404686f7374c4057765622d319acd138807c30402c3c3cd0384c293"
+    "a26e3203119309c40a006f72646572732f3432c408776f726b65722d61920a9193a26e320311930ba26e3203"
+    "930c93a26e320311c3950d91c40a006f72646572732f3432c408776f726b65722d6107c4057265712d31"
 )
 SNAPSHOT_0_1_0 = [
     bytes.fromhex("960101cd0389cf0000018bcfe568000497030001000000cd157c"),
@@ -61,7 +91,7 @@ SNAPSHOT_0_1_0 = [
 def table() -> LockTable:
     """A little of everything that a snapshot can hold."""
     made = LockTable()
-    made.apply(1, 5, [SetUnixOffset(1_700_000_000_000), RUN[0]])
+    made.apply(1, 5, [SetUnixOffset(1_700_000_000_000), RUN_OF_0_1_0[0]])
     made.apply(3, 900, [Acquire(LockName(b"\1b"), b"me", 0), Acquire(LockName(b"\0c"), b"me", 10)])
     made.apply(5, 905, [Release(LockName(b"\0c"), b"me")])
     return made
@@ -71,12 +101,16 @@ def image(of: LockTable) -> list[bytes]:
     return list(iter(TableSnapshot(of).next_chunk, None))
 
 
-def test_a_run_is_written_as_in_0_1_0() -> None:
-    assert encode_run(RUN) == RUN_0_1_0
+def test_a_run_is_written_as_in_0_2_0() -> None:
+    assert encode_run(RUN) == RUN_0_2_0
+
+
+def test_a_run_of_0_2_0_is_read() -> None:
+    assert decode_run(RUN_0_2_0) == RUN
 
 
 def test_a_run_of_0_1_0_is_read() -> None:
-    assert decode_run(RUN_0_1_0) == RUN
+    assert decode_run(RUN_0_1_0) == RUN_OF_0_1_0
 
 
 def test_every_operation_is_in_the_kept_run() -> None:
