@@ -102,6 +102,7 @@ class Server:
 
     async def _serve(self, peers: Peers, cluster: ClusterFile) -> None:
         assert self._stopping is not None
+        self._log.make_ready_to_write()
         watchdog = Watchdog()
         engine = Engine(
             self._recover(cluster), self._log, peers, self._adopt, watchdog, end_process

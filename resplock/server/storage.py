@@ -110,7 +110,9 @@ class Log:
             stack.callback(mark.close)
             vote = VoteFile(path / "vote")
             stack.callback(vote.close)
-            rocks = Rocks(path / "rocksdb", options=log_options(create=False))
+            rocks = Rocks(
+                path / "rocksdb", options=log_options(create=False), accept_loss=accept_loss
+            )
             stack.callback(rocks.close)
             found = recover(rocks, mark, vote, snapshots_directory(directory), accept_loss)
             log = cls(directory, rocks, mark, vote, found)
@@ -280,6 +282,15 @@ class Log:
         assert meta.index >= self._snapshot.index, "an older snapshot"
         try:
             self._replace_by(meta)
+        except StorageError as error:
+            self._failure = error
+            raise
+
+    def make_ready_to_write(self) -> None:
+        """Let the first commands be written as fast as later ones. Takes some 50 ms."""
+        self._assert_usable()
+        try:
+            self._rocks.make_files_to_overwrite()
         except StorageError as error:
             self._failure = error
             raise

@@ -5,24 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.e2e.cluster import ClusterNode
+from tests.e2e.process import ServerProcess
+from tests.write_ahead_log import cut, damage, newest
+
+DAMAGES: dict[str, Callable[[Path], None]] = {"a flipped bit": damage, "the end cut off": cut}
 
 
-def write_ahead_log(node: ClusterNode) -> Path:
-    """The newest file of the log's records, which has those of the load."""
-    files = [path for path in (node.data_dir / "log").rglob("*.log") if path.stat().st_size > 1_000]
-    return max(files, key=lambda path: path.stat().st_mtime)
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0x10
-    path.write_bytes(data)
-
-
-def _cut(path: Path) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-
-
-DAMAGES: dict[str, Callable[[Path], None]] = {"a flipped bit": flip, "the end cut off": _cut}
+def write_ahead_log(node: ServerProcess) -> Path:
+    """The file of the log that is being written, which has the last of the load."""
+    return newest(node.data_dir / "log" / "rocksdb")

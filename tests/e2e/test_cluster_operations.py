@@ -10,9 +10,10 @@ import pytest
 from tests.e2e.cluster import ELECTION_TIMEOUT_MS, Cluster, ClusterNode
 from tests.e2e.cluster_load import ClusterLoad, Trial
 from tests.e2e.conftest import MakeCluster
-from tests.e2e.damage import flip, write_ahead_log
+from tests.e2e.damage import write_ahead_log
 from tests.e2e.waiting import eventually
 from tests.e2e.wire import Failure
+from tests.write_ahead_log import damage
 
 WARM_UP = 300
 HAND_OVER_S = 1.0
@@ -160,7 +161,7 @@ class TestMembership:
             cluster.wait_until_whole()
             load.run_until_answered(WARM_UP)
             first.kill9()
-            flip(write_ahead_log(first))
+            damage(write_ahead_log(first))
             first.start()
             load.run_until_answered(WARM_UP)
         first.shows("has lost data that it had acknowledged: it takes part as a new server")

@@ -3,6 +3,8 @@ acknowledged is lost, and with room it goes on."""
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 
 from tests.e2e.conftest import MakeServer
@@ -12,7 +14,7 @@ from tests.e2e.wire import Closed, by_field
 
 MEGABYTE = 1 << 20
 OWNER = "o" * 4_000
-"""Long, so that the disk fills up soon. The log's files have up to 16 MB each."""
+"""Long, so that the disk fills up soon. The log's files have up to 8 MB each."""
 BATCH = 50
 
 
@@ -50,11 +52,11 @@ def ended_for_want_of_room(server: ServerProcess, what: str) -> None:
 def test_it_ends_and_goes_on_with_room(
     make_server: MakeServer, snapshot_entries: int, most: int, what: str
 ) -> None:
-    server = make_server(f"--snapshot-entries={snapshot_entries}", through=limited(most)).start()
+    server = make_server(f"--snapshot-entries={snapshot_entries}").start()
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (most, most))
     granted = fill(server, 20_000)
     assert len(granted) > 300
     ended_for_want_of_room(server, what)
-    server.through = ()
     server.start()
     held = {key: hold.version for key, hold in holds_of(server).items()}
     assert granted.items() <= held.items()

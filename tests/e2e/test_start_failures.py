@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import MakeServer
+from tests.e2e.damage import write_ahead_log
 from tests.e2e.process import COMMAND, Ended, ServerProcess, run, unprivileged
 from tests.e2e.wire import by_field
+from tests.write_ahead_log import cut, damage, end
 
 
 def refused(done: Ended, *words: str) -> str:
@@ -43,12 +45,6 @@ def stopped(make_server: MakeServer) -> ServerProcess:
             wire.call("LOCK.ACQUIRE", f"k{number}", "me", "TTL", 0)
     server.kill9()
     return server
-
-
-def wal(server: ServerProcess) -> Path:
-    """The write-ahead log that is in use."""
-    found = sorted((server.data_dir / "log" / "rocksdb").glob("*.log"))
-    return max(found, key=lambda path: path.stat().st_size)
 
 
 class TestPlace:
@@ -124,21 +120,27 @@ class TestPort:
 class TestDamage:
     """What a disk did to the log. Never fewer locks without a word."""
 
-    def test_a_flipped_byte_in_the_middle(self, stopped: ServerProcess) -> None:
-        path = wal(stopped)
-        damaged = bytearray(path.read_bytes())
-        damaged[len(damaged) // 2] ^= 0x10
-        path.write_bytes(damaged)
-        for options in ([], ["--accept-data-loss"]):
-            message = refused(serve(stopped.data_dir, *options), str(stopped.data_dir / "log"))
+    def test_a_flipped_bit_in_the_middle(self, stopped: ServerProcess) -> None:
+        path = write_ahead_log(stopped)
+        whole = path.read_bytes()
+        damage(path)
+        for _ in range(2):
+            message = refused(serve(stopped.data_dir), str(stopped.data_dir / "log"))
             assert "damaged" in message
             assert "restore a backup of the whole directory" in message
-        damaged[len(damaged) // 2] ^= 0x10
-        path.write_bytes(damaged)
+        path.write_bytes(whole)
         assert stopped.start().call("DBSIZE") == 300
 
+    def test_a_flipped_bit_can_be_accepted(self, stopped: ServerProcess) -> None:
+        damage(write_ahead_log(stopped))
+        stopped.options = ("--accept-data-loss",)
+        left = stopped.start().call("DBSIZE")
+        assert 0 < left < 300
+        stopped.options = ()
+        assert stopped.restart().call("DBSIZE") == left
+
     def test_a_missing_log_is_noticed_and_can_be_accepted(self, stopped: ServerProcess) -> None:
-        wal(stopped).unlink()
+        write_ahead_log(stopped).unlink()
         message = refused(serve(stopped.data_dir), "commands that were acknowledged are missing")
         assert "--accept-data-loss" in message
         assert "may be granted again" in message
@@ -151,17 +153,18 @@ class TestDamage:
         assert stopped.restart().call("DBSIZE") == 1
 
     def test_a_log_that_lost_its_end(self, stopped: ServerProcess) -> None:
-        path = wal(stopped)
-        data = path.read_bytes().rstrip(b"\0")
-        path.write_bytes(data[: len(data) * 2 // 3])
+        cut(write_ahead_log(stopped))
         message = refused(serve(stopped.data_dir), "had been written up to index")
         assert "--accept-data-loss" in message
         stopped.options = ("--accept-data-loss",)
         assert 100 <= stopped.start().call("DBSIZE") < 300
 
     def test_a_torn_record_behind_the_last_one_is_no_damage(self, stopped: ServerProcess) -> None:
-        path = wal(stopped)
-        path.write_bytes(path.read_bytes().rstrip(b"\0") + b"\x01\x02\x03\x04\x40\x00\x01torn")
+        path = write_ahead_log(stopped)
+        data = bytearray(path.read_bytes())
+        torn = b"\x01\x02\x03\x04\x40\x00\x05%btorn" % int(path.stem).to_bytes(4, "little")
+        data[end(path) : end(path) + len(torn)] = torn
+        path.write_bytes(data)
         assert stopped.start().call("DBSIZE") == 300
 
     @pytest.mark.parametrize("name", ["identity", "log/vote", "log/mark", "log/rocksdb/CURRENT"])

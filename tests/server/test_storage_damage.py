@@ -1,6 +1,7 @@
 """Damage to a log at rest: after it, either everything that was acknowledged is there or the start is
 refused. Never silently fewer."""
 
+import collections
 import shutil
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from tests.server.test_storage_tools import (
     take_snapshot,
     wal,
 )
+from tests.write_ahead_log import damage, end
 
 SAVED = [*singles(1, 20), *singles(21, 40, 2)]
 VOTED = HardState(2, "n1")
@@ -76,6 +78,76 @@ def refusal(path: Path, *kinds: type[StorageError]) -> str:
 
 def test_undamaged_it_is_all_there(path: Path) -> None:
     assert after(path) == (VOTED, SAVED)
+
+
+@pytest.fixture
+def overwriting(tmp_path: Path) -> Path:
+    """A node whose power was cut, 40 entries in a file of the write-ahead log that had an earlier
+    life. Its mark is of the time before, as it is when it had not been synced since."""
+    live = make(tmp_path / "live")
+    with opened(live) as log:
+        log.make_ready_to_write()
+        mark = (live / "log/mark").read_bytes()
+        log.save(VOTED, SAVED[:1])
+        for entry in SAVED[1:]:
+            log.save(None, [entry])
+        path = crashed(live, tmp_path / "data")
+    (path / "log/mark").write_bytes(mark)
+    return path
+
+
+class TestOverwrittenWriteAheadLog:
+    def test_is_what_is_tested_here(self, overwriting: Path) -> None:
+        assert 2000 < end(wal(overwriting)) < 4000
+        assert wal(overwriting).stat().st_size > 1 << 20
+        assert after(overwriting) == (VOTED, SAVED)
+
+    def test_damaged_in_the_middle_is_refused(self, overwriting: Path, tmp_path: Path) -> None:
+        outcomes = self.outcomes_of_flips(overwriting, tmp_path)
+        assert set(outcomes) <= {"whole", "refused", "the last one torn"}
+        assert outcomes["refused"] > 50
+        assert outcomes["the last one torn"] > 0
+
+    def test_damaged_would_lose_entries_without_the_check(
+        self, overwriting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("resplock.server.wal.newest_sequence", lambda _: 0)
+        outcomes = self.outcomes_of_flips(overwriting, tmp_path)
+        assert outcomes["lost"] > 50
+
+    def outcomes_of_flips(self, path: Path, tmp_path: Path) -> collections.Counter[str]:
+        outcomes: collections.Counter[str] = collections.Counter()
+        size = end(wal(path))
+        for number, offset in enumerate({*range(0, size, 37), *range(size - 40, size, 3)}):
+            copy = crashed(path, tmp_path / "copy")
+            flip(wal(copy), offset, number % 8)
+            try:
+                entries = after(copy)[1]
+            except DamagedLog:
+                outcomes["refused"] += 1
+            else:
+                kinds = {40: "whole", 39: "the last one torn"}
+                outcomes[kinds.get(len(entries), "lost")] += 1
+        return outcomes
+
+    def test_torn_at_its_end_is_accepted(self, overwriting: Path, tmp_path: Path) -> None:
+        """What the last batch would have overwritten is there in part, as it was before."""
+        size = end(wal(overwriting))
+        for torn in range(1, 40, 3):
+            copy = crashed(overwriting, tmp_path / "copy")
+            data = bytearray(wal(copy).read_bytes())
+            data[size - torn : size] = bytes(torn)
+            wal(copy).write_bytes(data)
+            assert after(copy) == (VOTED, SAVED[:39])
+
+    def test_damaged_may_be_accepted(self, overwriting: Path) -> None:
+        damage(wal(overwriting))
+        text = refusal(overwriting, DamagedLog)
+        assert "its write-ahead log is damaged in the middle" in text
+        hard_state, entries = after(overwriting, accept_loss=True)
+        assert hard_state == VOTED
+        assert entries == SAVED[: len(entries)]
+        assert after(overwriting) == (hard_state, entries)  # accepted for good
 
 
 class TestWriteAheadLog:

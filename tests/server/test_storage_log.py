@@ -324,8 +324,8 @@ class TestFailures:
 
         real = rocks.Rocks.__init__
 
-        def broken(self: rocks.Rocks, path: Path, *, options: Any) -> None:
-            real(self, path, options=options)
+        def broken(self: rocks.Rocks, path: Path, **options: Any) -> None:
+            real(self, path, **options)
             self.breakdown = lambda: setattr(self, "_db", Broken(self._db))  # type: ignore[attr-defined]
 
         patch.setattr(rocks.Rocks, "__init__", broken)

@@ -17,6 +17,7 @@ from resplock.server.marks import MarkFile, VoteFile
 from resplock.server.snapshots import SnapshotWriter
 from resplock.server.storage import Log
 from resplock.types import Index, NodeId
+from tests import write_ahead_log
 
 NODE = NodeId("n1")
 EVERYTHING = 1 << 30
@@ -75,9 +76,8 @@ def crashed(path: Path, to: Path) -> Path:
 
 
 def wal(path: Path) -> Path:
-    """The write-ahead log that has something in it, of which there must be one."""
-    (found,) = [file for file in (path / "log/rocksdb").glob("*.log") if file.stat().st_size]
-    return found
+    """The file of the write-ahead log that is being written."""
+    return write_ahead_log.newest(path / "log/rocksdb")
 
 
 def flip(file: Path, offset: int, bit: int = 0) -> None:
