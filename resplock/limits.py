@@ -140,6 +140,17 @@ UNIX_OFFSET_DRIFT_MS = 1_000
 ELECTION_TIMEOUT_MS_DEFAULT = 500
 MEMBERSHIP_CHANGE_MS_MAX = 10_000
 """How long a leader tries to carry out a change of membership before it gives up."""
+NODE_GONE_MS = 3_000
+"""How long the leader has no link to a node before it ends what is attached to that node's clients;
+and a node no leader, before it closes the connections that have holds ONCLOSE. Longer than it takes
+to notice that a connection is broken (PEER_UNACKED_MS_MAX) and to make a new one."""
+DISCONNECTS_PER_COMMAND = 1024
+"""Clients that one Disconnect names."""
+UNDELIVERED_AT_ONCE = 256
+"""Commands that tell at once of grants that found nobody."""
+DISCONNECTS_QUEUED_MAX = 100_000
+"""Clients that have gone of which the log does not know, because there is no leader: beyond it, what
+would attach more clients is answered -BUSY."""
 FORWARDED_COMMANDS_MAX = 2048
 """Commands that a follower forwards in one message, as a rule: so that their answers, of a name and
 an owner at most each, fit into PEER_COMMANDS_BYTES_MAX."""

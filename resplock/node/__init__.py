@@ -4,6 +4,8 @@ Pure: events come in, work comes out. The runtime (`server/`) or the simulator c
 its loop:
 
     node.submit(client, operations)     for the commands that change the table (PROPOSE)
+    node.submit_waiting(client, operation)     for one that may have to wait in line
+    node.disconnect(node.client_id(serial))    when a client closes that such a command has named
     node.ask(client, query)             for each command that looks at it (READ)
     node.administer(client, request)    for what an operator asks of the cluster
     node.step(message)                  for each Raft message from a peer
@@ -19,6 +21,7 @@ its loop:
         node.advance(ready)             applies what is committed
     for client, results in node.take_answers(): ...
     for peer, message in node.take_messages(): ...
+    for event in node.take_events(): ...    if `node.keeps_events`
     node.core.take_stand_in_ms()        when to call node.core.stand_now(), if that has changed
 
 Everything is paid per turn rather than per command where it can be: one entry, one encoding, one
@@ -31,8 +34,9 @@ messages arrive in order, each once.
     node.py        Node, and what it does in a turn      links.py       peers that ask on behalf of
     runs.py        commands that travel together                        their clients
     pipeline.py    what became of them                   messages.py    what nodes say to each other
-    reads.py       queries                               membership.py  adding, replacing, promoting
-    clock.py       the replicated clock                  administration.py   what operators ask
+    waits.py       clients that wait in line             membership.py  adding, replacing, promoting
+    departures.py  clients and nodes that are gone       administration.py   what operators ask
+    reads.py       queries                               clock.py       the replicated clock
 
 Invariants:
 - answers to one client leave in the order in which it asked, as long as it does not mix reads with

@@ -13,6 +13,7 @@ import msgspec
 from resplock import limits
 from resplock.node.administration import Request, Transfer
 from resplock.node.clock import ReplicatedClock
+from resplock.node.departures import Absences, Departures
 from resplock.node.links import Awaited, Link, Remote, RemoteReads, RemoteRun
 from resplock.node.membership import MembershipKeeper, Requested
 from resplock.node.messages import (
@@ -27,9 +28,12 @@ from resplock.node.messages import (
 from resplock.node.pipeline import Counts, Pipeline
 from resplock.node.reads import Asked, Reads, answer
 from resplock.node.runs import Answers, Client, Result, Run
+from resplock.node.waits import Waits
 from resplock.operations import (
     Busy,
+    ClientId,
     Done,
+    Event,
     InDoubt,
     Moved,
     NoLeader,
@@ -77,13 +81,22 @@ class Node:
     """See the package's docstring for how it is driven."""
 
     def __init__(
-        self, core: RaftCore, table: LockTable, settings: NodeSettings, snapshot: SnapshotMeta
+        self,
+        core: RaftCore,
+        table: LockTable,
+        settings: NodeSettings,
+        snapshot: SnapshotMeta,
+        incarnation: int,
     ) -> None:
-        """`table` is as of `snapshot`, which is also where the core's log begins."""
+        """`table` is as of `snapshot`, which is also where the core's log begins.
+
+        incarnation: tells this life of the process from every other one; not 0.
+        """
         self.core = core
         self.table = table
         self.settings = settings
         self.snapshot = snapshot
+        self.incarnation = incarnation
         self.applied_term = snapshot.term
         self.applied_configuration: Configuration = core.membership.steps[0][1]
         self._now_ms = 0
@@ -95,12 +108,17 @@ class Node:
         # What waits, and what is under way.
         self.gathering = Run()
         """What `submit` adds to. The runtime may add to it by itself: see Engine.submit_one."""
-        self._pipeline = Pipeline(self._answers)
+        self._departures = Departures()
+        patience_ms = 2 * settings.election_timeout_ms
+        self._waits = Waits(core, incarnation, table, patience_ms, self._departures, self._answers)
+        self._pipeline = Pipeline(self._answers, self._waits)
         self._reads = Reads()
         self._keeper = MembershipKeeper(core, self._answers)
         self._clock_entries = 0
         self._offset_under_way = False
+        self._events: list[Event] = []
         # Other nodes.
+        self._absences = Absences(core.id, incarnation)
         self._links: dict[NodeId, Link] = {}
         self._incarnations: dict[NodeId, int] = {}
         self._uuids: dict[NodeId, str] = {}
@@ -123,6 +141,26 @@ class Node:
         They stay together: at most limits.PIPELINE_DEPTH_MAX of them.
         """
         self.gathering.add(client, operations)
+
+    def submit_waiting(self, client: Client, operation: Operation) -> None:
+        """Queue an operation that may have to wait in line.
+
+        Its options name the client (`client_id`), which submits nothing more until it is answered.
+        """
+        self.gathering.add(client, [operation])
+        self.gathering.may_block = True
+
+    def client_id(self, serial: int) -> ClientId:
+        """The name in the log of one of this node's clients: each `serial` is given once."""
+        return ClientId(self.core.id, self.incarnation, serial)
+
+    def disconnect(self, id: ClientId) -> None:
+        """A client has gone: what it waits for and what it holds ONCLOSE ends.
+
+        To be said once of each that was named in an operation's options.
+        """
+        self._departures.left(id)
+        self._waits.left(id)
 
     def ask(self, client: Client, query: Query) -> None:
         """Queue a query for this turn's read."""
@@ -163,6 +201,10 @@ class Node:
         self._resolve_stale(now_ms)
         self._resolve_unanswered(now_ms)
         self._give_up_unserved(now_ms)
+        self._departures.look(now_ms)
+        self._waits.look(now_ms, self._pipeline.serial)
+        if self.core.is_leader:
+            self._look_for_absent(now_ms)
 
     # --- other nodes -----------------------------------------------------------------------------
 
@@ -170,9 +212,11 @@ class Node:
         """A link to a peer works. `incarnation` tells its process from an earlier one."""
         self.link_down(peer)
         self._links[peer] = Link(peer, incarnation, self._outbox)
-        is_same = self._incarnations.get(peer, incarnation) == incarnation
+        former = self._incarnations.get(peer, incarnation)
         self._incarnations[peer] = incarnation
-        self.core.report_link_up(peer, is_same)
+        if former != incarnation:
+            self._absences.followed(peer, former)
+        self.core.report_link_up(peer, former == incarnation)
 
     def link_down(self, peer: NodeId) -> None:
         """The link broke. The fate of what was sent on it and not answered is unknown."""
@@ -219,9 +263,11 @@ class Node:
 
     def gather(self, now_ms: int, unix_ms: int) -> None:
         """Propose or forward what was submitted, start the reads, carry the clock on where due."""
-        self._now_ms = now_ms
+        self._now_ms = self._waits.now_ms = now_ms
         self._watch_leadership(now_ms)
         self._take_back()
+        if self._departures.is_due:
+            self.submit(self._departures, self._departures.take())
         if self.core.is_leader:
             self._gather_as_leader(now_ms, unix_ms)
         else:
@@ -261,7 +307,7 @@ class Node:
         else:
             self._forward_requests(leader)
             if self.settings.redirects:
-                self._redirect(leader.peer)
+                self._redirect(leader)
             else:
                 self._forward(leader)
             self._bound_what_waits()
@@ -294,6 +340,23 @@ class Node:
         answers = self._answers[:]
         self._answers.clear()
         return answers
+
+    @property
+    def keeps_events(self) -> bool:
+        """Whether `take_events` has any. It may be set at any time."""
+        return self.table.keeps_events
+
+    @keeps_events.setter
+    def keeps_events(self, keeps: bool) -> None:
+        self.table.keeps_events = keeps
+
+    def take_events(self) -> list[Event]:
+        """What happened to locks since the last call, in the order of the log, as applied here.
+
+        What an installed snapshot holds is missing.
+        """
+        events, self._events = self._events, []
+        return events
 
     @property
     def proposals(self) -> Counts:
@@ -352,7 +415,10 @@ class Node:
         """The log now begins behind `meta`: so does the table."""
         while self._installing[0][0] != meta:
             del self._installing[0]
+        keeps_events = self.table.keeps_events
         self.snapshot, self.table = self._installing.pop(0)
+        self.table.keeps_events = keeps_events
+        self._waits.installed(self.table)
         self.applied_term, self.applied_configuration = meta.term, meta.configuration
         if self._pipeline:
             self._pipeline.doubt_through(self.core.applied_index)
@@ -379,6 +445,7 @@ class Node:
     def _lose_leadership(self) -> None:
         """What was not proposed may be elsewhere. What was may still be committed: see Pipeline."""
         self._clock.stop()
+        self._absences.forget()
         self._clock_entries = 0
         self._offset_under_way = False
         self.gathering = _own([self.gathering])
@@ -434,6 +501,22 @@ class Node:
         rejected = (self.core.leader_id, self.core.term) == self._rejected_by
         return not rejected and self._leader_link() is not None
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether there has been no leader for so long that it may believe that this node is gone."""
+        since_ms = self._unserved_since_ms
+        return since_ms is not None and self._now_ms - since_ms >= limits.NODE_GONE_MS
+
+    @property
+    def departing(self) -> int:
+        """How many clients have gone of which the log does not know yet."""
+        return len(self._departures)
+
+    def _look_for_absent(self, now_ms: int) -> None:
+        linked = {peer: link.incarnation for peer, link in self._links.items()}
+        for gone in self._absences.look(self.table.attached_lives(), linked, now_ms):
+            self.submit(None, [gone])
+
     def _give_up_unserved(self, now_ms: int) -> None:
         """Hold commands for up to two election timeouts; then say that there is no leader."""
         if self._can_serve:
@@ -484,6 +567,7 @@ class Node:
         self._pipeline.given_back.clear()
         for client, operations in self.gathering.shares():
             again.add(client, operations)
+        again.may_block = again.may_block or self.gathering.may_block
         self.gathering = again
 
     def _bound_what_waits(self) -> None:
@@ -526,6 +610,12 @@ class Node:
                 self._keeper.is_due = True
             elif entry.kind is EntryKind.CLOCK:
                 self._clock_entries = 0
+        if ends := self.table.take_ended():
+            asked = self._serial if self._pipeline.serial else 0
+            if self._waits.ended(ends, asked):
+                self.core.announce_commit()
+        if self.table.keeps_events:
+            self._events += self.table.take_events()
         if self._reads.are_deferred:
             self._reads.finish_deferred(self.table, self.clock_ms, self._answers)
 
@@ -592,14 +682,23 @@ class Node:
             self._pipeline.forwarded(run, leader.peer, self.core.term, serial)
             leader.send(Forward(self.core.term, serial, run.operations))
 
-    def _redirect(self, leader_id: NodeId) -> None:
-        """Tell clients where the leader is, once they know what came of their earlier commands."""
-        address = self._client_address(leader_id)
+    def _redirect(self, leader: Link) -> None:
+        """Tell clients where the leader is, once they know what came of their earlier commands.
+
+        What this node has to say of those who have gone is forwarded.
+        """
+        address = self._client_address(leader.peer)
         if not self._pipeline:
+            own = Run()
             for client, operations in self.gathering.shares():
+                if client is self._departures:
+                    own.add(client, operations)
+                    continue
                 moved = [Moved(_slot_of(operation), address) for operation in operations]
                 self._answers.append((client, moved))
             self.gathering = Run()
+            if own.clients:
+                self._forward_run(own, leader)
         for client, query in self._reads.asked:
             self._answers.append((client, [Moved(_slot_of(query), address)]))
         self._reads.asked = []
@@ -682,6 +781,7 @@ def _own(runs: Sequence[Run]) -> Run:
     What the node itself had in them was for a leadership that is over.
     """
     own = Run()
+    own.may_block = any(run.may_block for run in runs)
     for run in runs:
         for client, operations in run.shares():
             if isinstance(client, Remote):

@@ -23,6 +23,7 @@ from itertools import islice, takewhile
 import msgspec
 
 from resplock.node.runs import Answers, Result, Run
+from resplock.node.waits import Waits
 from resplock.operations import Busy, InDoubt, NoLeader
 from resplock.raft.entries import Entry
 from resplock.types import Index, NodeId, Term
@@ -58,12 +59,13 @@ class Counts(msgspec.Struct):
 class Pipeline:
     """The unresolved runs of one node."""
 
-    __slots__ = ("_answers", "_runs", "commands", "counts", "given_back")
+    __slots__ = ("_answers", "_runs", "_waits", "commands", "counts", "given_back")
 
-    def __init__(self, answers: Answers) -> None:
-        """`answers` is where the results go."""
+    def __init__(self, answers: Answers, waits: Waits) -> None:
+        """`answers` is where the results go, but for those of operations that wait in line."""
         self._runs: deque[Run] = deque()
         self._answers = answers
+        self._waits = waits
         self.counts = Counts()
         self.commands = 0
         """How many commands are in it."""
@@ -134,7 +136,7 @@ class Pipeline:
     def applied(self, run: Run, results: Sequence[Result]) -> None:
         """The run that `take` gave has these results."""
         self._pop()
-        self._answers.extend(run.answers(results))
+        self._answer(run, results, is_applied=True)
         self.counts.successful += len(results)
         if self._runs:
             self._settle()
@@ -192,11 +194,17 @@ class Pipeline:
             if run.returned:
                 self._give_back(run)
             elif run.results is not None:
-                self._answers.extend(run.answers(run.results))
+                self._answer(run, run.results, is_applied=False)
                 self.counts.count(run.results)
             else:
                 return
             self._pop()
+
+    def _answer(self, run: Run, results: Sequence[Result], *, is_applied: bool) -> None:
+        if run.may_block:
+            self._answers.extend(self._waits.answers(run, results, is_applied=is_applied))
+        else:
+            self._answers.extend(run.answers(results))
 
     def _give_back(self, run: Run) -> None:
         self.given_back.append(run)

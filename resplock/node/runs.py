@@ -43,6 +43,7 @@ class Run:
         "clients",
         "first",
         "leader_id",
+        "may_block",
         "operations",
         "results",
         "returned",
@@ -53,6 +54,8 @@ class Run:
     def __init__(self) -> None:
         self.operations: list[Operation] = []
         self.clients: list[tuple[Client | None, int]] = []
+        self.may_block = False
+        """Some of the outcomes may be Blocked: see `resplock.node.waits`."""
         self.term = Term(0)
         """The term in which it was proposed, or forwarded to `leader_id`."""
         self.first = Index(0)
@@ -96,4 +99,5 @@ class Run:
         middle = len(self.clients) // 2
         for position, (client, operations) in enumerate(self.shares()):
             (first if position < middle else second).add(client, operations)
+        first.may_block = second.may_block = self.may_block
         return first, second

@@ -278,9 +278,12 @@ class RaftCore(Replica):
         return True
 
     def announce_commit(self) -> None:
-        """Tell the followers of the commit index with the next Ready, not with the next entries."""
+        """Tell the followers of the commit index with the next Ready, not with the next entries.
+
+        Those that are fed later (`feeds_few`) get what they lack along with it.
+        """
         if self.role is Role.LEADER:
-            self.heartbeat_due = True
+            self.heartbeat_due = self.appends_due = self.rest_due = True
 
     # --- snapshots and links ---------------------------------------------------------------------
 

@@ -205,7 +205,7 @@ class Server:
         )
         self._identity = Identity(
             member,
-            incarnation=secrets.randbits(63),
+            incarnation=secrets.randbits(63) | 1,
             empty=self._log.last_index == 0 and self._log.hard_state == HardState(),
         )
         peers.identity = self._identity
@@ -233,7 +233,7 @@ class Server:
             applied=Index(meta.index),
             configuration=Configuration(voters=cluster.initial),
         )
-        return Node(core, table, node_settings, meta)
+        return Node(core, table, node_settings, meta, self._identity.incarnation)
 
     async def _listen(self, clients: Clients) -> asyncio.Server:
         host, port = self._settings.host, self._settings.port

@@ -25,7 +25,7 @@ from resplock.errors import StorageError
 from resplock.node import Client, Node, Result
 from resplock.node.administration import Request, Transfer
 from resplock.node.messages import NodeMessage
-from resplock.operations import Operation, Query
+from resplock.operations import ClientId, Event, Operation, Query
 from resplock.raft.entries import Configuration, Member, SnapshotMeta
 from resplock.raft.messages import Message
 from resplock.raft.ready import Ready
@@ -98,6 +98,8 @@ class Engine:
         self._ticking: asyncio.TimerHandle | None = None
         self.on_tick: Callable[[], None] = _nothing
         """Called at every tick, to look at what the turns have changed."""
+        self.on_events: Callable[[list[Event]], None] = _drop
+        """Called with what happened to locks, after the answers, while `node.keeps_events`."""
 
     # --- what connections call -------------------------------------------------------------------
 
@@ -114,6 +116,16 @@ class Engine:
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
+
+    def submit_waiting(self, client: Client, operation: Operation) -> None:
+        """Propose an operation that may have to wait in line: see `Node.submit_waiting`."""
+        self.node.submit_waiting(client, operation)
+        self.schedule()
+
+    def disconnect(self, id: ClientId) -> None:
+        """A client that was named in an operation's options has gone."""
+        self.node.disconnect(id)
+        self.schedule()
 
     def ask(self, client: Client, query: Query) -> None:
         """Answer a query in this turn."""
@@ -247,6 +259,8 @@ class Engine:
                     logger.exception("a client could not be answered")
                     client.abort()
         self.latencies.ended(node.proposals.added - node.unresolved)
+        if node.keeps_events and (events := node.take_events()):
+            self.on_events(events)
         for peer_id, message in node.take_messages():
             self.peers.send_node(peer_id, message)
         self.peers.flush()
@@ -318,4 +332,8 @@ class Engine:
 
 
 def _nothing() -> None:
+    pass
+
+
+def _drop(_: list[Event]) -> None:
     pass

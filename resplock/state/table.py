@@ -61,7 +61,7 @@ from resplock.state.records import Head, Hold, Lock, Mode, Totals, lock_of
 from resplock.state.requests import Requests
 from resplock.state.slotmap import SlotMap
 from resplock.state.timers import Timers
-from resplock.types import LockName, StampMs
+from resplock.types import LockName, NodeId, StampMs
 
 FEATURE_LEVEL = 1
 """The newest rules of `apply` that this release knows. The log says which are in force."""
@@ -127,6 +127,14 @@ class LockTable:
 
     def take_ended(self) -> list[Ended]:
         """The waits that the last entry ended, in the order of the log. To be taken after each."""
+        return []
+
+    def is_waiting(self, ticket: int) -> bool:
+        """Whether the place that was taken with this ticket has not ended."""
+        return False
+
+    def attached_lives(self) -> list[tuple[NodeId, int]]:
+        """The nodes, and their incarnations, to whose clients places or holds are attached; sorted."""
         return []
 
     def take_events(self) -> list[Event]:

@@ -79,7 +79,7 @@ class Server:
             applied=Index(meta.index),
             configuration=Configuration(voters=self.voters),
         )
-        self.node = Node(core, table, self.settings, meta)
+        self.node = Node(core, table, self.settings, meta, self.incarnation)
 
     def work(self) -> None:
         """Do what is ready, and answer."""

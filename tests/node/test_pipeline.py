@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import pytest
 
 from resplock.node.pipeline import Counts, Pipeline
 from resplock.node.runs import Answers, Client, Result, Run
+from resplock.node.waits import Waits
 from resplock.operations import Busy, Granted, InDoubt, NoLeader, Released
 from resplock.raft.entries import Entry, EntryKind, noop
 from resplock.types import Index, NodeId, StampMs, Term
@@ -56,7 +58,7 @@ class Fixture:
 
     def __init__(self) -> None:
         self.answers: Answers = []
-        self.pipeline = Pipeline(self.answers)
+        self.pipeline = Pipeline(self.answers, cast(Waits, None))  # none of these may block
 
     def propose(self, first: int, *clients: Client | None, term: int = 5, commands: int = 1) -> Run:
         run = run_of(*clients, commands=commands)

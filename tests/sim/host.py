@@ -166,7 +166,7 @@ class Process:
         )
         rng = random.Random(host.rng.random())
         core = RaftCore(config, disk, rng, Index(meta.index), voting_mark=voting_mark)
-        self.node = Node(core, table, settings, meta)
+        self.node = Node(core, table, settings, meta, self.incarnation)
 
     @property
     def core(self) -> RaftCore:
