@@ -29,7 +29,7 @@ from typing import Any, cast
 from msgspec.structs import astuple
 
 from resplock.limits import ARGUMENT_BYTES_MAX, KEY_BYTES_MAX, PIPELINE_DEPTH_MAX
-from resplock.operations import Operation
+from resplock.operations import Acquire, AcquireAll, Operation
 from resplock.resp.parser import CRLF
 from resplock.types import DB_PREFIXES
 
@@ -96,13 +96,24 @@ class Likeness:
         return list(map(self._kind, names, *map(repeat, self._common)))
 
 
+def attaches(operation: Operation) -> bool:
+    """Does it tie something to its connection, so that `options.client` must say which one it is?"""
+    if not isinstance(operation, Acquire | AcquireAll) or operation.options is None:
+        return False
+    options = operation.options
+    return options.on_close or (options.blocking and options.wait_ms > 0)
+
+
 def learn(likes: dict[bytes, Likeness], arguments: list[bytes], operation: Operation) -> None:
     """Keep what a command, and the operation that its binder made, have in common with later ones.
 
     likes: by LIKENESS_KEY_BYTES first bytes. The command's first argument is a Key, and the
-    operation begins with `name`.
+    operation begins with `name`. One that is tied to its connection is not kept: it may block, and
+    then nothing behind it goes on.
     """
     if sum(map(len, arguments)) - len(arguments[1]) > COMMON_BYTES_MAX:
+        return
+    if attaches(operation):
         return
     if len(likes) >= LIKENESSES_MAX:
         likes.clear()

@@ -28,8 +28,9 @@ class Argument(msgspec.Struct, frozen=True, kw_only=True):
     token    the word that introduces it
     multiple it may be repeated: `section [section ...]`, and with a token also that token
     counted  a list with its length in front: `META n k v ...`
-    later    it is declared, and refused until a later version
+    unique   no item of that list is there twice; of pairs, no first part is
     absent   what holds when it is not given, where the default value alone does not say it
+    known_as what an error calls it, when that is neither its token nor its name
     """
 
     name: str
@@ -39,13 +40,14 @@ class Argument(msgspec.Struct, frozen=True, kw_only=True):
     optional: bool = False
     multiple: bool = False
     counted: Count | None = None
-    later: bool = False
+    unique: bool = False
     absent: str = ""
+    known_as: str = ""
 
     @property
     def label(self) -> str:
         """What an error calls it."""
-        return self.token or self.name
+        return self.known_as or self.token or self.name
 
     @property
     def target(self) -> str:
@@ -100,8 +102,8 @@ class Wording(msgspec.Struct, frozen=True):
 class Integer(Argument, frozen=True, kw_only=True):
     """A plain decimal number from `least` to `most`: no plus sign, spaces or leading zeros.
 
-    cached       the same few values come again and again, such as TTLs
-    accepted_now the only value that an argument marked `later` may have already
+    cached   the same few values come again and again, such as TTLs
+    at_most  the field of an argument ahead of it that it may not exceed
     """
 
     least: int = 0
@@ -110,7 +112,7 @@ class Integer(Argument, frozen=True, kw_only=True):
     note: str = ""
     unix_time: bool = False
     cached: bool = False
-    accepted_now: int | None = None
+    at_most: str = ""
     wording: Wording | None = None
 
     @property
@@ -133,10 +135,12 @@ class OneOf(Argument, frozen=True, kw_only=True):
     """Exactly one of the arguments in it.
 
     Words (`RELEASE | KEEP`) give the value of this argument, as a str in capitals; anything else
-    gives its own value under its own name.
+    gives its own value under its own name. With `flag`, one of the words, the value is whether it
+    is this one.
     """
 
     arguments: tuple[Argument, ...]
+    flag: str = ""
 
     @property
     def parts(self) -> tuple[Argument, ...]:
@@ -144,7 +148,7 @@ class OneOf(Argument, frozen=True, kw_only=True):
 
     @property
     def expects(self) -> str:
-        return words(*(part.label for part in self.arguments if not part.later))
+        return words(*(part.label for part in self.arguments))
 
     @property
     def of_words(self) -> bool:
@@ -155,12 +159,10 @@ class OneOf(Argument, frozen=True, kw_only=True):
 class Block(Argument, frozen=True, kw_only=True):
     """Arguments that belong together.
 
-    Counted, it is a list of pairs: the value is a tuple of tuples, and `unique` forbids two items
-    with the same first part.
+    Counted, it is a list of pairs: the value is a tuple of tuples.
     """
 
     arguments: tuple[Argument, ...]
-    unique: bool = False
 
     @property
     def parts(self) -> tuple[Argument, ...]:
@@ -173,6 +175,14 @@ class Block(Argument, frozen=True, kw_only=True):
             return inner
         count = self.counted
         return f"a count from {count.least} to {count.most}, then so many times {inner}"
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """Two options, by their labels, that are not given together, and why."""
+
+    one: str
+    other: str
+    why: str
 
 
 def words(*alternatives: str, joint: str = "or") -> str:
@@ -192,18 +202,6 @@ def starts_with_token(argument: Argument) -> bool:
     if argument.token:
         return True
     return isinstance(argument, OneOf) and all(map(starts_with_token, argument.arguments))
-
-
-def is_later(argument: Argument) -> bool:
-    """Is it refused altogether in this version?
-
-    One marked `later` may already accept what means "without it": WAIT 0, ONCLOSE KEEP.
-    """
-    if isinstance(argument, Integer) and argument.accepted_now is not None:
-        return False
-    if isinstance(argument, OneOf):
-        return argument.later and all(part.later for part in argument.arguments)
-    return argument.later
 
 
 def least_size(argument: Argument) -> int:
@@ -234,10 +232,9 @@ def is_fixed(argument: Argument) -> bool:
     return all(map(is_fixed, argument.parts)) and (isinstance(argument, Block) or len(sizes) < 2)
 
 
-def syntax(argument: Argument, *, with_later: bool = True) -> str:
+def syntax(argument: Argument) -> str:
     """As a manual page shows it: `[TTL ms]`, `<RELEASE | KEEP>`, `META n field value [...]`."""
-    shown = [part for part in argument.parts if with_later or not part.later]
-    parts = [syntax(part, with_later=with_later) for part in shown]
+    parts = list(map(syntax, argument.parts))
     if isinstance(argument, PureToken):
         text = argument.token
     elif isinstance(argument, OneOf):

@@ -22,6 +22,9 @@ turned into the source of one straight function when it is imported, as `datacla
                 ...
         return Release(prefixes[db] + v_key, v_owner, v_version)
 
+Options that make a struct of their own (`Nested`) cost nothing while none of them is given: their
+values are looked at, and what contradicts what, only behind one branch.
+
 Nothing that a client sends gets into the source. `Command.binder_source` shows it, and tracebacks
 show its lines. Errors are made by closures, outside the hot path.
 """
@@ -36,7 +39,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from resplock import limits
-from resplock.errors import CommandError
 from resplock.operations import Operation, Query
 from resplock.resp.arguments import (
     Argument,
@@ -46,7 +48,6 @@ from resplock.resp.arguments import (
     OneOf,
     PureToken,
     Text,
-    is_later,
     is_option,
     least_size,
     least_size_given,
@@ -92,13 +93,6 @@ def default_of(builds: type[Any], argument: Argument) -> object:
 
 def compile_binder(command: Command) -> tuple[Binder, str]:
     """The binder of a command, and its source."""
-    if command.later:
-        text = f"{command.name} is not available in this version"
-
-        def refuse(_argv: list[bytes], _db: int) -> Bound:
-            raise CommandError(text)
-
-        return refuse, ""
     writer = _Writer(command)
     writer.write()
     source = "\n".join(writer.lines) + "\n"
@@ -119,7 +113,8 @@ class _Writer:
         self.lines: list[str] = []
         self.depth = 0
         self.known_at: int | None = len(command.words)
-        self.bits = 0
+        self.bits: dict[str, int] = {}  # of `seen`: by each option's label and by its target
+        self.bits_used = 0
         self.loops = 0
         self.errors = Errors(command.name)
         self.names: dict[str, Any] = {
@@ -143,44 +138,81 @@ class _Writer:
             if any(is_option(each) for each in _all_arguments(command.arguments)):
                 self.line("seen = 0")
             self.sequence(command.arguments, last=True)
+            self.end()
+
+    def end(self) -> None:
+        """Refuse what contradicts, and return what is built."""
+        nested, conflicts = self.command.nested, self.command.conflicts
+        if nested is None:
+            assert not conflicts, "only options that make a nested struct are compared"
             self.line(f"return {self.result()}")
+            return
+        values = {each.target: each for each in _values(self.command.arguments)}
+        inside = [name for name in nested.builds.__struct_fields__ if name in values]
+        if not nested.always:
+            mask = sum(self.bits[target] for target in inside)
+            with self.indented(f"if not seen & {mask}:"):
+                self.line(f"return {self.result()}")
+        for number, conflict in enumerate(conflicts, 1):
+            both = self.bits[conflict.one] | self.bits[conflict.other]
+            contradiction = self.bound(
+                f"contradiction_{number}", self.errors.contradiction(conflict)
+            )
+            with self.indented(f"if seen & {both} == {both}:"):
+                self.line(f"raise {contradiction}()")
+        make = self.bound(nested.builds.__name__, nested.builds)
+        given = []
+        for target in inside:
+            default = nested.always.get(target, default_of(nested.builds, values[target]))
+            given.append(f"{target}=v_{target} if seen & {self.bits[target]} else {default!r}")
+        fixed = {name: value for name, value in nested.always.items() if name not in inside}
+        given += [f"{name}={value!r}" for name, value in fixed.items()]
+        self.line(f"nested = {make}({', '.join(given)})")
+        if not nested.always:
+            none_given = self.bound("none_given", nested.builds())
+            with self.indented(f"if nested == {none_given}:"):
+                self.line(f"return {self.result()}")
+        self.line(f"return {self.result({nested.field: 'nested'})}")
 
     def initial_values(
         self, arguments: tuple[Argument, ...], *, certain: bool
     ) -> Iterator[tuple[str, object]]:
         """What each value is until its argument is met; the positional ones need none."""
         for argument in arguments:
-            if is_later(argument):
-                continue
             required = certain and not argument.optional
             if argument.parts and not _has_value(argument):
                 inside = required and not isinstance(argument, OneOf)
                 yield from self.initial_values(argument.parts, certain=inside)
-            elif not required:
+            elif not required and not self.is_nested(argument):
                 yield argument.target, self.default(argument)
+
+    def is_nested(self, argument: Argument) -> bool:
+        """Does its value go into the nested struct?"""
+        nested = self.command.nested
+        return nested is not None and argument.target in nested.builds.__struct_fields__
 
     def default(self, argument: Argument) -> object:
         """The value of an argument that was not given."""
         builds = self.command.builds
         if builds is not None and argument.target in builds.__struct_fields__:
             return default_of(builds, argument)
-        assert builds is None or argument.later, f"{builds} has no {argument.target}"
+        assert builds is None, f"{builds} has no {argument.target}"
         if argument.multiple or argument.counted:
             return ()
         return False if isinstance(argument, PureToken) else None
 
-    def result(self) -> str:
-        """The expression that makes the Operation, Query or Call from the values."""
+    def result(self, more: dict[str, str] | None = None) -> str:
+        """The expression that makes the Operation, Query or Call from the values, and from `more`."""
         values = {each.target: each for each in _values(self.command.arguments)}
         builds = self.command.builds
         if builds is None:
             pairs = ", ".join(f"{target!r}: v_{target}" for target in values)
             return f"Call(command, {{{pairs}}}, argv)"
         self.names[builds.__name__] = builds
-        by_field = {
-            "name" if isinstance(each, Key) else target: _as_operand(each)
-            for target, each in values.items()
-        } | {"db": "db"}
+        by_field = {_field_of(each): _as_operand(each) for target, each in values.items()} | {
+            "db": "db",
+            **(more or {}),
+        }
         given: list[str] = []
         skipped = False
         for field in builds.__struct_fields__:
@@ -227,7 +259,11 @@ class _Writer:
             for token in _tokens(option):
                 numbers[token] = number
         self.names[table] = numbers
-        labels = [label for each in options if not each.later for label in _labels(each)]
+        blocks = [each for each in options if isinstance(each, Block) and each.token]
+        misplaced = [(part, each) for each in blocks for part in each.parts if part.token]
+        for number, (part, _) in enumerate(misplaced, len(options) + 1):
+            numbers[part.token.encode()] = number
+        labels = [label for each in options for label in _labels(each)]
         with self.indented("while at < count:"):
             self.line(f"option = {table}.get(argv[at]) or {table}.get(argv[at].upper())")
             self.line("at += 1")
@@ -236,6 +272,10 @@ class _Writer:
                 with self.indented(f"{branch} option == {number}:"):
                     self.option(option, table, labels)
                 branch = "elif"
+            for number, (part, whole) in enumerate(misplaced, len(options) + 1):
+                with self.indented(f"elif option == {number}:"):
+                    error = self.errors.misplaced(part, whole)
+                    self.line(f"raise {self.bound(f'misplaced_{part.target}', error)}()")
             with self.indented("else:"):
                 if last:
                     unknown = self.bound("unknown", self.errors.unknown(labels))
@@ -246,12 +286,8 @@ class _Writer:
 
     def option(self, option: Argument, table: str, labels: list[str]) -> None:
         """One option, its token already read."""
-        if is_later(option):
-            later = self.bound(f"later_{option.target}", self.errors.later(option.label))
-            self.line(f"raise {later}()")
-            return
         if not option.multiple or not isinstance(option, OneOf):
-            self.once(words(*_labels(option)), option.target, labels)
+            self.once(option, labels)
         if isinstance(option, PureToken):
             self.line(f"v_{option.target} = True")
         elif not option.token:
@@ -266,11 +302,15 @@ class _Writer:
                 self.line(f"raise {missing}()")
             self.value(option, 0, ends=False, table=table)
 
-    def once(self, label: str, target: str, labels: list[str]) -> None:
+    def once(self, option: Argument, labels: list[str], label: str = "") -> None:
         """Refuse what was given before."""
-        bit = 1 << self.bits
-        self.bits += 1
-        twice = self.bound(f"twice_{target}", self.errors.twice(label, labels))
+        bit = 1 << self.bits_used
+        self.bits_used += 1
+        parts = option.parts if isinstance(option, Block) else ()
+        for name in (option.label, option.target, *(each.target for each in parts[:1])):
+            self.bits.setdefault(name, bit)
+        label = label or words(*_labels(option))
+        twice = self.bound(f"twice_{option.target}", self.errors.twice(label, labels))
         with self.indented(f"if seen & {bit}:"):
             self.line(f"raise {twice}()")
         self.line(f"seen |= {bit}")
@@ -306,10 +346,12 @@ class _Writer:
                     self.line(f"{variable} = {parse}({source})")
             else:
                 self.line(f"{variable} = {parse}({source})")
-            if argument.later:
-                later = self.bound(f"later_{target}", self.errors.later(argument.label))
-                with self.indented(f"if {variable} != {argument.accepted_now}:"):
-                    self.line(f"raise {later}()")
+            if argument.at_most:
+                inside = _all_arguments(self.command.arguments)
+                most = next(each for each in inside if each.target == argument.at_most)
+                over = self.bound(f"over_{target}", self.errors.over(argument, most))
+                with self.indented(f"if {variable} > v_{argument.at_most}:"):
+                    self.line(f"raise {over}({variable}, v_{argument.at_most})")
             return
         assert isinstance(argument, Text), argument
         self.line(f"{variable} = {source}")
@@ -341,12 +383,8 @@ class _Writer:
         with self.indented(f"if {variable} is None:"):
             bad = self.bound(f"bad_{argument.target}", self.errors.bad_choice(argument))
             self.line(f"raise {bad}({source})")
-        for part in argument.arguments:
-            if part.later:
-                label = f"{argument.token} {part.token}".strip()
-                later = self.bound(f"later_{part.target}", self.errors.later(label))
-                with self.indented(f"if {variable} == {part.token!r}:"):
-                    self.line(f"raise {later}()")
+        if argument.flag:
+            self.line(f"{variable} = {variable} == {argument.flag!r}")
 
     def alternatives(self, argument: OneOf) -> None:
         """One of some options with values, such as EXPIRES <BEFORE t | AFTER t>."""
@@ -363,7 +401,7 @@ class _Writer:
             with self.indented(f"{branch} which == {number}:"):
                 if argument.multiple:
                     each = [f"{argument.token} {other.token}" for other in argument.arguments]
-                    self.once(label, part.target, each)
+                    self.once(part, each, label)
                 missing = self.bound(f"missing_{part.target}", self.errors.missing(part, label))
                 with self.indented("if at == count:"):
                     self.line(f"raise {missing}()")
@@ -426,9 +464,10 @@ class _Writer:
             self.line(
                 f"{items}.append(({operands}))" if width > 1 else f"{items}.append({operands})"
             )
-        if isinstance(argument, Block) and argument.unique:
+        if argument.unique:
             repeated = self.bound(f"repeated_{target}", self.errors.repeated(argument))
-            with self.indented(f"if len({{item[0] for item in {items}}}) < number:"):
+            first = "item[0]" if argument.parts else "item"
+            with self.indented(f"if len({{{first} for item in {items}}}) < number:"):
                 self.line(f"raise {repeated}()")
         self.line(f"v_{target} = tuple({items})")
 
@@ -490,20 +529,22 @@ def _has_value(argument: Argument) -> bool:
 def _values(arguments: tuple[Argument, ...]) -> Iterator[Argument]:
     """The arguments that have a value, in order."""
     for argument in arguments:
-        if argument.later:
-            continue
         if _has_value(argument):
             yield argument
         else:
             yield from _values(argument.parts)
 
 
+def _field_of(argument: Argument) -> str:
+    """Where its value goes in an Operation."""
+    return "name" if isinstance(argument, Key) and not argument.counted else argument.target
+
+
 def _as_operand(argument: Argument) -> str:
     """Its value in an Operation. `types.lock_name` is written out: a call costs as much as a bind
     of one argument."""
     variable = f"v_{argument.target}"
-    single_key = isinstance(argument, Key) and not argument.counted
-    return f"prefixes[db] + {variable}" if single_key else variable
+    return f"prefixes[db] + {variable}" if _field_of(argument) == "name" else variable
 
 
 def _labels(argument: Argument) -> list[str]:

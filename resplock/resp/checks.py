@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from resplock.errors import CommandError
-from resplock.resp.arguments import Argument, Block, Integer, OneOf, Text, words
+from resplock.resp.arguments import Argument, Conflict, Integer, OneOf, Text, words
 from resplock.resp.quoting import quote
 
 INTEGERS_CACHED_MAX = 1024
@@ -121,9 +121,16 @@ class Errors:
 
         return error
 
-    def repeated(self, argument: Block) -> Raiser:
-        text = f"{argument.label} has the same {argument.arguments[0].name} twice"
+    def repeated(self, argument: Argument) -> Raiser:
+        if argument.parts:
+            text = f"{argument.label} has the same {argument.parts[0].name} twice"
+        else:
+            text = f"the same {argument.name} is given twice"
         return lambda: self.make(text)
+
+    def over(self, argument: Integer, most: Argument) -> Raiser:
+        must = f"{argument.label} must be at most {most.label}, which is"
+        return lambda number, bound: self.make(f"{must} {bound}, got {number}")
 
     def unknown(self, labels: list[str]) -> Raiser:
         if not labels:
@@ -137,5 +144,10 @@ class Errors:
             text += f"; {words(*labels, joint='and')} are allowed once each"
         return lambda: self.make(text)
 
-    def later(self, label: str) -> Raiser:
-        return lambda: self.make(f"{label} is not available in this version")
+    def misplaced(self, part: Argument, whole: Argument) -> Raiser:
+        text = f"{part.label} is allowed only behind {whole.token} {whole.parts[0].name}"
+        return lambda: self.make(text)
+
+    def contradiction(self, conflict: Conflict) -> Raiser:
+        text = f"{conflict.one} and {conflict.other} contradict each other: {conflict.why}"
+        return lambda: self.make(text)

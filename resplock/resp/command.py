@@ -17,6 +17,7 @@ import msgspec
 from resplock.errors import CommandError
 from resplock.resp.arguments import (
     Argument,
+    Conflict,
     Key,
     is_fixed,
     is_option,
@@ -61,6 +62,7 @@ class Flag(StrEnum):
     NO_AUTH = "no_auth"
     NO_MULTI = "no_multi"
     ALLOW_BUSY = "allow_busy"
+    BLOCKING = "blocking"
     MOVABLEKEYS = "movablekeys"
     PUBSUB = "pubsub"
     SENTINEL = "sentinel"
@@ -88,6 +90,19 @@ class KeySpec(msgspec.Struct, frozen=True):
     step: int = 1
 
 
+class Nested(msgspec.Struct, frozen=True):
+    """A struct inside of what a command builds, made from the options that are named as its fields.
+
+    field   where it is in what the command builds, whose default is that none of them is given
+    builds  its type
+    always  fields that no argument gives, or their values when none does: then it is always there
+    """
+
+    field: str
+    builds: type[Any]
+    always: dict[str, Any] = {}
+
+
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Command:
     """A declared command.
@@ -99,7 +114,8 @@ class Command:
     categories  ACL categories beyond those that its group and flags imply
     tips        Redis's command tips, for cluster clients
     details     more paragraphs for the reference page
-    later       it is declared, and refused until a later version
+    nested      what a part of the arguments makes, inside of what the command builds
+    conflicts   options that contradict each other
     bare        a container that is a command also without a subcommand
     """
 
@@ -117,7 +133,8 @@ class Command:
     categories: tuple[str, ...] = ()
     tips: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
-    later: bool = False
+    nested: Nested | None = None
+    conflicts: tuple[Conflict, ...] = ()
     bare: bool = False
     subcommands: tuple[Command, ...] = ()
 
@@ -134,7 +151,7 @@ class Command:
         object.__setattr__(self, "binder_source", source)
         children = {sub.words[-1].encode(): sub for sub in self.subcommands}
         object.__setattr__(self, "children", children)
-        assert (self.builds is None) == (self.meets is Meets.LOCAL or self.later), self.name
+        assert (self.builds is None) == (self.meets is Meets.LOCAL), self.name
         assert len(children) == len(self.subcommands), self.name
         assert all(sub.words[:-1] == self.words for sub in self.subcommands), self.name
 
@@ -162,14 +179,8 @@ class Command:
 
     @cached_property
     def syntax(self) -> str:
-        """All that is declared, as a manual page shows it."""
+        """As a manual page shows it."""
         return " ".join((self.name, *map(syntax, self.arguments)))
-
-    @cached_property
-    def usage(self) -> str:
-        """What can be used in this version."""
-        now = (syntax(each, with_later=False) for each in self.arguments if not each.later)
-        return " ".join((self.name, *now))
 
     @cached_property
     def least_words(self) -> int:
@@ -191,7 +202,7 @@ class Command:
         """
         text = f"wrong number of arguments for '{self.full_name}' command"
         if self.group in (Group.LOCK, Group.RAFT):
-            text += f", usage: {self.usage}"
+            text += f", usage: {self.syntax}"
         return CommandError(text)
 
     # --- what COMMAND and the access rules show ---
@@ -220,6 +231,8 @@ class Command:
         if Flag.PUBSUB in flags:
             found.append("pubsub")
         found.append("fast" if Flag.FAST in flags else "slow")
+        if Flag.BLOCKING in flags:
+            found.append("blocking")
         if self.group is Group.CONNECTION and not is_container:
             found.append("connection")
         found.extend(each for each in self.categories if each not in found)
@@ -228,8 +241,6 @@ class Command:
     @cached_property
     def all_errors(self) -> tuple[str, ...]:
         """The code of every error that it may answer in this version."""
-        if self.later:
-            return ("ERR",)
         access = () if Flag.NO_AUTH in self.flags else ("NOAUTH", "NOPERM")
         codes = ("ERR", *self.errors, *ERRORS_BY_MEETS[self.meets], *access)
         return tuple(code for code in dict.fromkeys(codes) if not ERRORS[code].later)

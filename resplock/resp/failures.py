@@ -80,19 +80,22 @@ ERRORS: dict[str, ErrorCode] = {
         ErrorCode(
             "NOPROTO", "HELLO asked for a version of the protocol other than 2 or 3.", "Use these."
         ),
-        ErrorCode("NOTWAITING", "The owner has no place in the queue.", "Nothing.", later=True),
-        ErrorCode("QUEUEFULL", "The lock's queue is full.", "Try again after a pause.", later=True),
+        ErrorCode(
+            "NOTWAITING",
+            "The owner has no place in the queue.",
+            "Nothing: it was granted, it ran out, or it never was.",
+        ),
+        ErrorCode("QUEUEFULL", "The lock's queue is full.", "Try again after a pause."),
         ErrorCode(
             "DEADLOCK",
             "Waiting would close a cycle of owners that wait for each other. The text names it.",
             "Release something, then try again.",
-            later=True,
         ),
         ErrorCode(
             "UNBLOCKED",
-            "The wait was ended by CLIENT UNBLOCK, or taken over by a second connection.",
+            "The wait was ended by CLIENT UNBLOCK or LOCK.CANCEL, or taken over by the same owner's "
+            "second ask.",
             "Ask again if you still want the lock.",
-            later=True,
         ),
         ErrorCode(
             "WRONGTYPE",

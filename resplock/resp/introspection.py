@@ -32,8 +32,6 @@ from resplock.resp.command import Command, Flag, KeySpec
 from resplock.resp.commands import COMMANDS, find, look_up
 from resplock.resp.replies import Lasting, Members, Simple
 
-LATER = "Not available in this version."
-
 
 def answer(call: Call) -> Any:
     """The reply to COMMAND and its subcommands, and to HELP: a value for `replies.encode`.
@@ -128,7 +126,7 @@ def command_docs(command: Command) -> Lasting:
 
 def _command_docs(command: Command) -> dict[str, Any]:
     shown: dict[str, Any] = {
-        "summary": f"{command.summary} {LATER}" if command.later else command.summary,
+        "summary": command.summary,
         "since": command.since,
         "group": str(command.group),
         "complexity": command.complexity,
@@ -186,8 +184,6 @@ def _flagged(argument: Argument, shown: dict[str, Any]) -> dict[str, Any]:
     inner = shown.pop("arguments", None)
     if argument.token:
         shown["token"] = argument.token
-    if argument.later:
-        shown["summary"] = LATER
     flags = []
     if argument.optional:
         flags.append("optional")
@@ -247,25 +243,25 @@ def help_of(container: Command) -> list[Simple]:
     if container.bare:
         lines += ["(no subcommand)", f"    {container.summary}"]
     for sub in container.subcommands:
-        lines += _help_lines(sub, sub.usage.removeprefix(container.name + " "))
+        lines += _help_lines(sub, sub.syntax.removeprefix(container.name + " "))
     return [Simple(line) for line in lines]
 
 
 def lock_help() -> list[Simple]:
-    """The reply to LOCK.HELP: what can be used in this version."""
+    """The reply to LOCK.HELP."""
     lines = ["LOCK.<command> [<arg> [value] [opt] ...]. Commands are:"]
     for command in COMMANDS.values():
-        if command.name.startswith("LOCK.") and not command.later:
-            lines += _help_lines(command, command.usage.removeprefix("LOCK."))
+        if command.name.startswith("LOCK."):
+            lines += _help_lines(command, command.syntax.removeprefix("LOCK."))
     return [Simple(line) for line in lines]
 
 
 def _help_lines(command: Command, usage: str) -> list[str]:
     lines = [usage, f"    {command.summary}"]
     for argument in command.arguments:
-        if argument.optional and argument.summary and not argument.later:
+        if argument.optional and argument.summary:
             shown = msgspec.structs.replace(argument, optional=False, multiple=False)
-            lines.append(f"    * {syntax(shown, with_later=False)}")
+            lines.append(f"    * {syntax(shown)}")
             lines += wrap(argument.summary, 80, initial_indent="      ", subsequent_indent="      ")
     return lines
 

@@ -22,7 +22,6 @@ from resplock.resp.arguments import (
     Pattern,
     PureToken,
     Text,
-    is_later,
     syntax,
     words,
 )
@@ -114,8 +113,6 @@ def _command(command: Command) -> Iterator[str]:
     yield from ("```", *_wrapped_syntax(command), "```", "", command.summary)
     for paragraph in command.details:
         yield from ("", paragraph)
-    if command.later:
-        yield from ("", "**Not available in this version.**")
     yield from _arguments(command)
     yield from _replies(command)
     codes = ", ".join(f"[{code}](#{_anchor(code)})" for code in command.all_errors)
@@ -147,16 +144,19 @@ def _arguments(command: Command) -> Iterator[str]:
     rows = [row for argument in command.arguments for row in _rows(command, argument)]
     if rows:
         yield from _table(("argument", "what", "range", "default"), rows)
+    if command.conflicts:
+        yield from ("", "An error, because they contradict each other:", "")
+    for conflict in command.conflicts:
+        yield f"- `{conflict.one}` with `{conflict.other}`: {conflict.why}"
 
 
 def _rows(command: Command, argument: Argument, prefix: str = "") -> Iterator[tuple[str, ...]]:
     """A row for the argument, and one for each argument inside it that has a value of its own."""
     of_words = isinstance(argument, OneOf) and argument.of_words
     if not argument.parts or argument.token or argument.summary or of_words:
-        notes = (argument.summary, _later_note(argument))
         yield (
             f"{prefix}`{_name(argument)}`",
-            " ".join(filter(None, notes)),
+            argument.summary,
             _range(argument),
             _default(command, argument),
         )
@@ -174,17 +174,6 @@ def _name(argument: Argument) -> str:
     if argument.parts:
         return argument.token or argument.name
     return f"{argument.token} {argument.name}".strip()
-
-
-def _later_note(argument: Argument) -> str:
-    if not argument.later:
-        return ""
-    if is_later(argument):
-        return "**Not available in this version.**"
-    if isinstance(argument, Integer):
-        return f"**Only {argument.accepted_now} in this version.**"
-    available = (part.token for part in argument.parts if not part.later)
-    return f"**Only {words(*available)} in this version.**"
 
 
 def _range(argument: Argument) -> str:
@@ -222,8 +211,13 @@ def _replies(command: Command) -> Iterator[str]:
         yield from ("", "Replies:", "")
     for reply in command.replies:
         yield f"- {_kind(reply)}: {reply.when}"
-        for field in reply.fields:
-            yield f"    - `{field.name}` ({_field_kind(field)}): {field.summary}"
+        yield from _fields(reply.fields, "    ")
+
+
+def _fields(fields: tuple[Field, ...], indent: str) -> Iterator[str]:
+    for field in fields:
+        yield f"{indent}- `{field.name}` ({_field_kind(field)}): {field.summary}"
+        yield from _fields(field.fields, indent + "    ")
 
 
 def _kind(reply: Reply) -> str:
@@ -231,6 +225,8 @@ def _kind(reply: Reply) -> str:
 
 
 def _field_kind(field: Field) -> str:
+    if field.fields:
+        return f"{field.kind} of maps"
     return f"{field.kind} or nil" if field.nullable else str(field.kind)
 
 

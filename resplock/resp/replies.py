@@ -16,8 +16,8 @@ Source: the Redis serialization protocol specification, https://redis.io/docs/re
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from itertools import chain
-from operator import attrgetter
+from itertools import chain, product
+from operator import attrgetter, ne
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -33,6 +33,9 @@ ERROR_BYTES_MAX: Final = 1024
 """The longest error reply, its code included."""
 INTEGERS_PREBUILT: Final = 1024
 """The replies :0, :1, ... that are built once."""
+DEADLOCK_STEPS_SHOWN_MAX: Final = 8
+"""How much of a cycle of owners an error shows."""
+_STEP_BYTES_MAX: Final = 24
 HUNDREDTHS_PREBUILT: Final = 512
 """The doubles 0.0, 0.01, ... that are built once."""
 
@@ -250,6 +253,10 @@ def _convert(field: Field, protocol: int) -> Encoder | None:
         return lambda name: _bulk(key_of(name))
     if field.name == "metadata":
         return lambda pairs: values[dict](dict(pairs))
+    if field.name == "client_id":
+        return lambda client: values[type(None)](None) if client is None else _client(client)
+    if field.fields:
+        return _maps_encoder(field.fields, protocol)
     if field.nullable:
         nil = NIL[protocol]
         return lambda value: nil if value is None else _bulk(value)
@@ -264,14 +271,24 @@ def _convert(field: Field, protocol: int) -> Encoder | None:
             raise AssertionError(f"{field.name}: no conversion to {field.kind}")
 
 
-def _map_template(reply: Reply, protocol: int) -> tuple[bytes, list[Field]]:
+def _client(client: ops.ClientId) -> bytes:
+    return _text(f"{client.node}:{client.serial}")
+
+
+def _maps_encoder(fields: tuple[Field, ...], protocol: int) -> Encoder:
+    """The encoder of an array of maps."""
+    encode_map = _map_encoder(fields, protocol)
+    return lambda items: b"*%d\r\n%b" % (len(items), b"".join(map(encode_map, items)))
+
+
+def _map_template(fields: tuple[Field, ...], protocol: int) -> tuple[bytes, list[Field]]:
     """A declared map as a template for `%`, and the fields that vary, for which it has places."""
     value = VALUE_ENCODERS[protocol]
-    count = len(reply.fields)
+    count = len(fields)
     template = b"%%%d\r\n" % count if protocol == 3 else b"*%d\r\n" % (2 * count)
     template = template.replace(b"%", b"%%")
     varying: list[Field] = []
-    for field in reply.fields:
+    for field in fields:
         template += _text(field.name).replace(b"%", b"%%")
         if field.constant is not None:
             template += value[type(field.constant)](field.constant).replace(b"%", b"%%")
@@ -281,9 +298,9 @@ def _map_template(reply: Reply, protocol: int) -> tuple[bytes, list[Field]]:
     return template, varying
 
 
-def _map_encoder(reply: Reply, protocol: int) -> Encoder:
+def _map_encoder(fields: tuple[Field, ...], protocol: int) -> Encoder:
     """The encoder of a declared map."""
-    template, varying = _map_template(reply, protocol)
+    template, varying = _map_template(fields, protocol)
     conversions = [
         (place, convert)
         for place, field in enumerate(varying)
@@ -291,7 +308,7 @@ def _map_encoder(reply: Reply, protocol: int) -> Encoder:
     ]
     read = attrgetter(*(field.attribute for field in varying))
     if len(varying) == 1:
-        assert not conversions, reply.name
+        assert not conversions, varying
         return lambda outcome: template % read(outcome)
     if not conversions:
         return lambda outcome: template % read(outcome)
@@ -303,6 +320,25 @@ def _map_encoder(reply: Reply, protocol: int) -> Encoder:
         return template % tuple(values)
 
     return encode_map
+
+
+def _optional_map_encoder(reply: Reply, protocol: int) -> Encoder:
+    """The encoder of a declared map with optional fields: one template for those that are there."""
+    assert reply.of is not None
+    defaults = {each.name: each.default for each in msgspec.structs.fields(reply.of)}
+    optional = [field for field in reply.fields if field.optional]
+    absent = tuple(defaults[field.attribute] for field in optional)
+    read = attrgetter(*(field.attribute for field in optional))
+    encoders: dict[tuple[bool, ...], Encoder] = {}
+    for present in product((False, True), repeat=len(optional)):
+        left_out = {field for field, there in zip(optional, present, strict=True) if not there}
+        fields = tuple(field for field in reply.fields if field not in left_out)
+        encoders[present] = _map_encoder(fields, protocol)
+
+    def encode_optional_map(answer: Any) -> bytes:
+        return encoders[tuple(map(ne, read(answer), absent))](answer)
+
+    return encode_optional_map
 
 
 # --- outcomes ------------------------------------------------------------------------------------
@@ -327,6 +363,43 @@ def _stale(outcome: ops.Stale) -> bytes:
     key = quote(key_of(outcome.name))
     text = f"the lock {key} is held with version {outcome.current}, not {outcome.given}"
     return encode_failure("STALE", text)
+
+
+def _unblocked(outcome: ops.Unblocked) -> bytes:
+    return encode_failure("UNBLOCKED", _WHY_UNBLOCKED[outcome.reason])
+
+
+def _not_waiting(outcome: ops.NotWaiting) -> bytes:
+    text = f"the owner does not wait for the lock {quote(key_of(outcome.name))}"
+    return encode_failure("NOTWAITING", text)
+
+
+def _queue_full(outcome: ops.QueueFull) -> bytes:
+    key = quote(key_of(outcome.name))
+    return encode_failure("QUEUEFULL", f"{outcome.waiters} wait for the lock {key} already")
+
+
+def _deadlock(outcome: ops.Deadlock) -> bytes:
+    """The cycle from the asker to the asker. Of a long one, its beginning and its end."""
+    cycle = outcome.cycle
+    left_out = max(len(cycle) - DEADLOCK_STEPS_SHOWN_MAX, 0)
+    shown = cycle[: DEADLOCK_STEPS_SHOWN_MAX - 1] + cycle[-1:] if left_out else cycle
+    steps = [
+        f"waits for {quote(owner, _STEP_BYTES_MAX)} (lock {quote(key_of(name), _STEP_BYTES_MAX)})"
+        for name, owner in shown
+    ]
+    if left_out:
+        steps.insert(-1, f"... {left_out} more ...")
+    text = "this would close a cycle: the asker " + ", who ".join(steps)
+    return encode_failure("DEADLOCK", text)
+
+
+def _refused(outcome: ops.Refused) -> bytes:
+    return encode_failure("ERR", outcome.text)
+
+
+def _cancelled(outcome: ops.Cancelled) -> bytes:
+    return _integer(outcome.count)
 
 
 def _in_doubt(_outcome: ops.InDoubt) -> bytes:
@@ -360,6 +433,12 @@ def _kept(outcome: ops.Kept) -> bytes:
     return b"*%d\r\n%b" % (len(outcome.lost), keys)
 
 
+_WHY_UNBLOCKED = {
+    "unblocked": "client unblocked via CLIENT UNBLOCK",
+    "cancelled": "the place was given up by LOCK.CANCEL",
+    "replaced": "the same owner asked again and has taken the place over",
+    "disconnected": "the connection was taken for closed",
+}
 _IN_DOUBT = encode_failure(
     "INDOUBT",
     "the command was proposed and its fate is unknown: ask again with the same REQUEST, or look "
@@ -379,7 +458,7 @@ _UNAPPLIED: Encoders = {
 
 def _released_encoder(protocol: int) -> Encoder:
     """Nearly every release is of the only hold, with nobody waiting: that reply is built once."""
-    encode_map = _map_encoder(shapes.RELEASED, protocol)
+    encode_map = _map_encoder(shapes.RELEASED.fields, protocol)
     usual = encode_map(ops.Released())
 
     def released(outcome: ops.Released) -> bytes:
@@ -391,18 +470,26 @@ def _released_encoder(protocol: int) -> Encoder:
 
 
 def _outcome_encoders(protocol: int) -> Encoders:
-    """How to encode each type of outcome."""
+    """How to encode each type of outcome. Blocked is none that anybody is told."""
     return {
-        ops.Granted: _map_encoder(shapes.GRANTED, protocol),
-        ops.Held: _map_encoder(shapes.HELD, protocol),
-        ops.Lost: _map_encoder(shapes.LOST, protocol),
+        ops.Granted: _map_encoder(shapes.GRANTED.fields, protocol),
+        ops.Held: _map_encoder(shapes.HELD.fields, protocol),
+        ops.TimedOut: _map_encoder(shapes.TIMEOUT.fields, protocol),
+        ops.Queued: _map_encoder(shapes.QUEUED.fields, protocol),
+        ops.Lost: _map_encoder(shapes.LOST.fields, protocol),
         ops.Released: _released_encoder(protocol),
-        ops.Renewed: _map_encoder(shapes.RENEWED, protocol),
+        ops.Renewed: _map_encoder(shapes.RENEWED.fields, protocol),
         ops.Kept: _kept,
         ops.Broken: _broken,
         ops.NotHeld: _not_held,
         ops.NotOwner: _not_owner,
         ops.Stale: _stale,
+        ops.Unblocked: _unblocked,
+        ops.NotWaiting: _not_waiting,
+        ops.QueueFull: _queue_full,
+        ops.Deadlock: _deadlock,
+        ops.Cancelled: _cancelled,
+        ops.Refused: _refused,
         ops.Done: _done,
         **_UNAPPLIED,
     }
@@ -427,7 +514,7 @@ def encode_results(results: Sequence[Any], encoders: Encoders, alike: PipelineEn
 
 def _grants_encoder(protocol: int) -> PipelineEncoder:
     """One template for all of them: it takes a fifth less than one by one."""
-    template, varying = _map_template(shapes.GRANTED, protocol)
+    template, varying = _map_template(shapes.GRANTED.fields, protocol)
     assert all(_convert(field, protocol) is None for field in varying), "integers only"
     read = attrgetter(*(field.attribute for field in varying))
 
@@ -470,7 +557,7 @@ def encode_answer(answer: ops.Answer | ops.Unapplied, protocol: int) -> bytes:
 
 def _answer_encoders(protocol: int) -> Encoders:
     """How to encode each type of answer."""
-    lock_info = _map_encoder(shapes.LOCK_INFO, protocol)
+    lock_info = _optional_map_encoder(shapes.LOCK_INFO, protocol)
 
     def lock_page(page: ops.LockPage) -> bytes:
         locks = b"".join([lock_info(lock) for lock in page.locks])
@@ -482,8 +569,8 @@ def _answer_encoders(protocol: int) -> Encoders:
         ops.LockPage: lock_page,
         int: _integer,
         bool: _boolean_2,  # a bool is an int
-        ops.Advice: _map_encoder(shapes.ADVICE, protocol),
-        ops.Stats: _map_encoder(shapes.STATS, protocol),
+        ops.Advice: _map_encoder(shapes.ADVICE.fields, protocol),
+        ops.Stats: _map_encoder(shapes.STATS.fields, protocol),
         **_UNAPPLIED,
     }
 

@@ -5,11 +5,14 @@ Pure, and only data. A command lists its replies; the encoders of outcomes and a
 field's name, order and type are stated once.
 """
 
+from __future__ import annotations
+
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
+from resplock import limits
 from resplock import operations as ops
 
 
@@ -33,6 +36,8 @@ class Field(msgspec.Struct, frozen=True):
 
     source    the attribute of the outcome or answer (default: the field's name), dots descend
     constant  it always has this value
+    fields    of each map in an array
+    optional  it is left out while its value is the default of what it is made from
     """
 
     name: str
@@ -41,6 +46,8 @@ class Field(msgspec.Struct, frozen=True):
     nullable: bool = False
     source: str = ""
     constant: bytes | int | None = None
+    fields: tuple[Field, ...] = ()
+    optional: bool = False
 
     @property
     def attribute(self) -> str:
@@ -74,6 +81,9 @@ def _status(value: str) -> Field:
 _VERSION = Field("version", Kind.INTEGER, "The fencing version of the hold.")
 _TTL = Field("ttl_ms", Kind.INTEGER, "Milliseconds until the hold ends; 0 is never.")
 _WAITERS = Field("waiters", Kind.INTEGER, "How many wait for the lock.")
+_ACQUIRED_AT = Field("acquired_at", Kind.INTEGER, "When it was granted, in unix milliseconds.")
+_EXPIRES_AT = Field("expires_at", Kind.INTEGER, "When it ends, in unix milliseconds; 0 is never.")
+_METADATA = Field("metadata", Kind.MAP, "What META gave when it was acquired.")
 
 
 def _advice(path: str) -> tuple[Field, ...]:
@@ -122,20 +132,52 @@ GRANTED = Reply(
     (_status("granted"), _VERSION, _TTL, _WAITERS),
     ops.Granted,
 )
+_IN_THE_WAY = (
+    Field(
+        "owner",
+        Kind.BULK,
+        "Who has it, or waits in front when nobody has; nil while only a DELAY is in the way.",
+        nullable=True,
+    ),
+    Field("version", Kind.INTEGER, "The fencing version of the hold in the way; 0 when none is."),
+    Field(
+        "ttl_ms",
+        Kind.INTEGER,
+        "Milliseconds until that hold ends, 0 is never; else what is left of the wait or delay.",
+    ),
+    _WAITERS,
+    *_advice("advice."),
+)
 HELD = Reply(
     "held",
     Kind.MAP,
-    "Somebody else has the lock. This is not an error.",
-    (
-        _status("held"),
-        Field("owner", Kind.BULK, "Who has it."),
-        Field("version", Kind.INTEGER, "The fencing version of that hold."),
-        _TTL,
-        _WAITERS,
-        *_advice("advice."),
-    ),
+    "Somebody else has the lock, or comes first, and WAIT was not given. This is not an error.",
+    (_status("held"), *_IN_THE_WAY),
     ops.Held,
 )
+TIMEOUT = Reply(
+    "timeout",
+    Kind.MAP,
+    "The WAIT has run out. This is not an error.",
+    (_status("timeout"), *_IN_THE_WAY),
+    ops.TimedOut,
+)
+QUEUED = Reply(
+    "queued",
+    Kind.MAP,
+    "The owner has a place in the queue.",
+    (
+        _status("queued"),
+        Field("position", Kind.INTEGER, "How many places are ahead: 0 is the front."),
+        Field(
+            "estimated_wait_ms",
+            Kind.INTEGER,
+            "About how long it will take, from how long this lock is usually held.",
+        ),
+    ),
+    ops.Queued,
+)
+CANCELLED = Reply("cancelled", Kind.INTEGER, "1: the place is given up.", of=ops.Cancelled)
 LOST = Reply(
     "lost",
     Kind.MAP,
@@ -174,16 +216,62 @@ LOCK_INFO = Reply(
     "The lock.",
     (
         Field("key", Kind.BULK, "The key.", source="name"),
-        Field("owner", Kind.BULK, "Who holds it; nil when it is only waited for.", nullable=True),
+        Field(
+            "owner",
+            Kind.BULK,
+            "Who holds it; nil when nobody does, or several may (see `holders`).",
+            nullable=True,
+        ),
         Field("mode", Kind.BULK, "`exclusive`, `shared` or `semaphore`."),
-        Field("version", Kind.INTEGER, "The fencing version of the hold."),
-        Field("acquired_at", Kind.INTEGER, "When it was granted, in unix milliseconds."),
-        Field("expires_at", Kind.INTEGER, "When it ends, in unix milliseconds; 0 is never."),
+        Field(
+            "version", Kind.INTEGER, "The fencing version of the hold, of the oldest of several."
+        ),
+        _ACQUIRED_AT,
+        _EXPIRES_AT,
         Field("last_modified", Kind.INTEGER, "When it was last changed, in unix milliseconds."),
         _TTL,
-        Field("limit", Kind.INTEGER, "How many may hold it at a time."),
+        Field("limit", Kind.INTEGER, "How many permits there are; 0 when it is shared."),
         Field("waiter_count", Kind.INTEGER, "How many wait for it."),
-        Field("metadata", Kind.MAP, "What META gave when it was acquired."),
+        _METADATA,
+        Field(
+            "holders",
+            Kind.ARRAY,
+            "The holds of a shared lock or of a semaphore, the oldest first. Left out of the others.",
+            fields=(
+                Field("owner", Kind.BULK, "Who holds it."),
+                _VERSION,
+                _ACQUIRED_AT,
+                _EXPIRES_AT,
+                _TTL,
+                Field("permits", Kind.INTEGER, "How many permits it takes."),
+                Field("holds", Kind.INTEGER, "How often its owner has to release it."),
+                _METADATA,
+            ),
+            optional=True,
+        ),
+        Field(
+            "waiters",
+            Kind.ARRAY,
+            "With WAITERS: who waits, in the order of the queue, at most "
+            f"{limits.WAITERS_LISTED_MAX} of them.",
+            fields=(
+                Field("owner", Kind.BULK, "Who waits."),
+                Field(
+                    "client_id",
+                    Kind.BULK,
+                    "The connection, as `node:id`; nil when the place has none.",
+                    nullable=True,
+                    source="client",
+                ),
+                Field("enqueued_at", Kind.INTEGER, "Since when, in unix milliseconds."),
+                Field("timeout_at", Kind.INTEGER, "Until when, in unix milliseconds."),
+                Field("priority", Kind.INTEGER, "Higher goes first."),
+                Field("position", Kind.INTEGER, "How many places are ahead."),
+                Field("mode", Kind.BULK, "What it waits for: `exclusive`, `shared`, `semaphore`."),
+                Field("permits", Kind.INTEGER, "How many permits it waits for."),
+            ),
+            optional=True,
+        ),
     ),
     ops.LockInfo,
 )

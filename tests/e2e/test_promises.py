@@ -50,8 +50,23 @@ TAKE_MANY_WORDS = (
 )
 
 
+UNTIL_CLIENTS_WAIT = {
+    ("LOCK.MACQUIRE", "reply"),
+    ("LOCK.ENQUEUE", "reply"),
+    ("LOCK.CANCEL", "reply"),
+    ("LOCK.CANCEL", "error"),
+}
+
+
 def cannot(promise: Promise, protocol: int) -> bool:
     """Whether a promise cannot be tried here."""
+    if promise[:2] in UNTIL_CLIENTS_WAIT and promise not in (
+        ("LOCK.CANCEL", "error", "ERR"),
+        ("LOCK.CANCEL", "error", "NOAUTH"),
+    ):
+        return True
+    if promise.name in ("timeout", "QUEUEFULL", "DEADLOCK", "UNBLOCKED"):
+        return True
     if promise in CANNOT or (protocol == 3 and promise in CANNOT_IN_RESP3):
         return True
     return promise.kind == "error" and promise.name in NEEDS_MORE_NODES | NEEDS_MORE_LOAD
@@ -100,24 +115,34 @@ def has_field(field: Field, name: bytes, value: Any, protocol: int) -> bool:
         return False
     if field.constant is not None:
         return bool(value == field.constant)
+    if field.fields:
+        return is_of(field.kind, value, protocol) and all(
+            is_of(Kind.MAP, item, protocol) and has_fields(field.fields, item, protocol)
+            for item in value
+        )
     return (field.nullable and value is None) or is_of(field.kind, value, protocol)
+
+
+def has_fields(fields: tuple[Field, ...], value: Any, protocol: int) -> bool:
+    """Whether a map has these fields in their order; the optional ones may be missing."""
+    pairs = (
+        list(value.items())
+        if protocol == 3
+        else list(zip(value[::2], value[1::2], strict=len(value) % 2 == 0))
+    )
+    names = {name for name, _ in pairs}
+    there = [field for field in fields if not field.optional or field.name.encode() in names]
+    return len(pairs) == len(there) and all(
+        has_field(field, name, given, protocol)
+        for field, (name, given) in zip(there, pairs, strict=True)
+    )
 
 
 def is_reply(declared: Reply, value: Any, protocol: int) -> bool:
     """Whether a reply is the declared one: its type, and its fields in their order."""
     if not is_of(declared.kind, value, protocol):
         return False
-    if not declared.fields:
-        return True
-    pairs = (
-        list(value.items())
-        if protocol == 3
-        else list(zip(value[::2], value[1::2], strict=len(value) % 2 == 0))
-    )
-    return len(pairs) == len(declared.fields) and all(
-        has_field(field, name, given, protocol)
-        for field, (name, given) in zip(declared.fields, pairs, strict=True)
-    )
+    return not declared.fields or has_fields(declared.fields, value, protocol)
 
 
 def kept_by(command: Command, value: Any, protocol: int) -> Promise:
@@ -352,7 +377,7 @@ def call_what_closes_or_silences(ledger: Ledger, server: ServerProcess, protocol
 def call_without_password(ledger: Ledger, server: ServerProcess) -> None:
     with server.wire() as wire:
         for command in all_commands():
-            if Flag.NO_AUTH not in command.flags and not command.later:
+            if Flag.NO_AUTH not in command.flags:
                 ledger.call(wire, *command.words)
         ledger.call(wire, "HELLO")
         ledger.call(wire, "HELLO", 3, "AUTH", "default", "wrong")

@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resplock import limits
-from resplock.operations import Acquire, Operation
+from resplock.operations import Acquire, AcquireAll, Operation, Options
 from resplock.resp.alike import (
     ALIKE_BYTES_MAX,
     COMMON_BYTES_MAX,
     LIKENESS_KEY_BYTES,
     LIKENESSES_MAX,
     Likeness,
+    attaches,
     learn,
 )
 from resplock.resp.arguments import Key
@@ -174,6 +175,8 @@ KNOWN = st.sampled_from(
         ACQUIRE[:3],
         RELEASE,
         [*RELEASE, b"VERSION", b"7"],
+        [*ACQUIRE, b"SHARED"],
+        [b"LOCK.ENQUEUE", *ACQUIRE[1:]],
         BREAK,
         [b"lock.renew", b"a", b"me"],
         [*ACQUIRE[:3], b"REQUEST", b"\r\n", b"META", b"1", b"k", b"$1\r\na\r\n"],
@@ -268,6 +271,33 @@ def test_what_is_kept_is_bounded() -> None:
     assert likes
 
 
+@pytest.mark.parametrize(
+    ("options", "tied"),
+    [
+        ([], False),
+        ([b"WAIT", b"0"], False),
+        ([b"WAIT", b"1"], True),
+        ([b"ONCLOSE", b"KEEP"], False),
+        ([b"ONCLOSE", b"RELEASE"], True),
+        ([b"SHARED", b"PRIORITY", b"5", b"DELAY", b"9"], False),
+    ],
+)
+def test_what_is_tied_to_its_connection_is_not_kept(options: list[bytes], tied: bool) -> None:
+    likes: dict[bytes, Likeness] = {}
+    command = [*ACQUIRE, *options]
+    learn(likes, command, *bound([command]))
+    assert bool(likes) != tied
+    assert attaches(bound([command])[0]) == tied
+
+
+def test_a_place_without_a_blocked_connection_is_tied_only_with_onclose() -> None:
+    enqueue = [b"LOCK.ENQUEUE", *ACQUIRE[1:], b"WAIT", b"5"]
+    assert not attaches(*bound([enqueue]))
+    assert attaches(*bound([[*enqueue, b"ONCLOSE", b"RELEASE"]]))
+    assert not attaches(*bound([RELEASE]))
+    assert attaches(AcquireAll((), b"me", options=Options(wait_ms=1)))
+
+
 def test_what_is_proposed_begins_with_a_key() -> None:
     """As `Likeness` takes for granted."""
     for spelling in PROPOSALS:
@@ -276,7 +306,6 @@ def test_what_is_proposed_begins_with_a_key() -> None:
         assert isinstance(first, Key), command
         assert (first.least, first.most, first.printable) == (1, limits.KEY_BYTES_MAX, "")
         assert not any((first.optional, first.multiple, first.counted, first.token))
-        if not command.later:
-            assert command.builds is not None
-            assert command.builds.__struct_fields__[0] == "name"
+        assert command.builds is not None
+        assert command.builds.__struct_fields__[0] == "name"
         assert len(command.words) == 1

@@ -49,6 +49,12 @@ def callable_commands() -> list[Command]:
 
 # --- commands for the lock table -----------------------------------------------------------------
 
+
+def acquiring(wait_ms: int = 0, **options: Any) -> ops.Acquire:
+    """LOCK.ACQUIRE k o with these options."""
+    return ops.Acquire(name(b"k"), b"o", options=ops.Options(wait_ms, **options))
+
+
 OPERATIONS: list[tuple[str, ops.Operation | ops.Query]] = [
     ("LOCK.ACQUIRE k o", ops.Acquire(name(b"k"), b"o")),
     ("lock.acquire k o ttl 5", ops.Acquire(name(b"k"), b"o", 5)),
@@ -63,6 +69,43 @@ OPERATIONS: list[tuple[str, ops.Operation | ops.Query]] = [
         ops.Acquire(name(b"k"), b"o", request=b"r", metadata=((b"f", b"v"), (b"TTL", b"1"))),
     ),
     ("LOCK.ACQUIRE TTL META", ops.Acquire(name(b"TTL"), b"META")),
+    (
+        (
+            "lock.acquire k o wait 600000 priority -1000 shared onclose RELEASE delay 86400000 "
+            "request r meta 1 f v ttl 7"
+        ),
+        ops.Acquire(
+            name(b"k"),
+            b"o",
+            7,
+            b"r",
+            ((b"f", b"v"),),
+            ops.Options(600_000, -1000, shared=True, on_close=True, delay_ms=86_400_000),
+        ),
+    ),
+    ("LOCK.ACQUIRE k o WAIT 5", acquiring(wait_ms=5)),
+    ("LOCK.ACQUIRE k o PRIORITY 1000", acquiring(priority=1000)),
+    ("LOCK.ACQUIRE k o SHARED", acquiring(shared=True)),
+    ("LOCK.ACQUIRE k o LIMIT 1", acquiring(limit=1)),
+    ("LOCK.ACQUIRE k o LIMIT 1000000 PERMITS 1000000", acquiring(limit=10**6, permits=10**6)),
+    ("LOCK.ACQUIRE k o LIMIT 3 PERMITS 2 WAIT 5", acquiring(5, limit=3, permits=2)),
+    ("LOCK.ACQUIRE k o REENTRANT", acquiring(reentrant=True)),
+    ("LOCK.ACQUIRE k o ONCLOSE release", acquiring(on_close=True)),
+    ("LOCK.ACQUIRE k o DELAY 1", acquiring(delay_ms=1)),
+    # What says no more than its absence does is not in the log.
+    ("LOCK.ACQUIRE k o WAIT 0 PRIORITY 0 ONCLOSE KEEP DELAY 0", ops.Acquire(name(b"k"), b"o")),
+    (
+        "LOCK.MACQUIRE 2 a b o",
+        ops.AcquireAll((name(b"a"), name(b"b")), b"o"),
+    ),
+    (
+        "lock.macquire 1 a o ttl 1 wait 2 priority 3 request r onclose release",
+        ops.AcquireAll((name(b"a"),), b"o", 1, b"r", options=ops.Options(2, 3, on_close=True)),
+    ),
+    ("LOCK.ENQUEUE k o", acquiring(blocking=False)),
+    ("LOCK.ENQUEUE k o WAIT 1 SHARED", acquiring(1, shared=True, blocking=False)),
+    ("LOCK.ENQUEUE k o ONCLOSE KEEP", acquiring(blocking=False)),
+    ("LOCK.CANCEL k o", ops.Cancel(name(b"k"), b"o")),
     ("LOCK.RELEASE k o", ops.Release(name(b"k"), b"o")),
     ("LOCK.RELEASE k o VERSION 7", ops.Release(name(b"k"), b"o", 7)),
     ("LOCK.RENEW k o", ops.Renew(name(b"k"), b"o", 0, ops.KEEP_TTL)),
@@ -268,17 +311,19 @@ def test_calls(text: str, command: str, values: dict[str, Any]) -> None:
 
 def test_every_command_is_bound_above() -> None:
     bound = {find(words(text)).name for text, _ in OPERATIONS} | {name for _, name, _ in CALLS}
-    later = {command.name for command in callable_commands() if command.later}
-    assert bound | later == {command.name for command in callable_commands()}
-    assert later == {"LOCK.MACQUIRE", "LOCK.ENQUEUE", "LOCK.CANCEL"}
+    assert bound == {command.name for command in callable_commands()}
 
 
 # --- errors --------------------------------------------------------------------------------------
 
 ACQUIRE_USAGE = (
-    "LOCK.ACQUIRE key owner [TTL ms] [REQUEST id] [META n field value [field value ...]]"
+    "LOCK.ACQUIRE key owner [TTL ms] [WAIT ms] [PRIORITY n] [SHARED] [LIMIT n [PERMITS k]] [REENTRANT] "
+    "[REQUEST id] [ONCLOSE <RELEASE | KEEP>] [DELAY ms] [META n field value [field value ...]]"
 )
-ACQUIRE_ONCE = "TTL, REQUEST and META are allowed once each"
+MACQUIRE_ALLOWED = "allowed: TTL, WAIT, PRIORITY, REQUEST or ONCLOSE"
+CANCEL_USAGE = "usage: LOCK.CANCEL key owner"
+ACQUIRE_OPTIONS = "TTL, WAIT, PRIORITY, SHARED, LIMIT, REENTRANT, REQUEST, ONCLOSE, DELAY"
+ACQUIRE_ONCE = f"{ACQUIRE_OPTIONS} and META are allowed once each"
 TTL_RANGE = "an integer from 0 to 86400000 milliseconds (0 = no expiry)"
 
 ERRORS: list[tuple[str | list[bytes], str]] = [
@@ -442,7 +487,7 @@ ERRORS: list[tuple[str | list[bytes], str]] = [
     # words that are not allowed there
     (
         "LOCK.ACQUIRE k o FOO",
-        "LOCK.ACQUIRE: unknown argument 'FOO', allowed: TTL, REQUEST or META",
+        f"LOCK.ACQUIRE: unknown argument 'FOO', allowed: {ACQUIRE_OPTIONS} or META",
     ),
     ("LOCK.RELEASE k o TTL 5", "LOCK.RELEASE: unknown argument 'TTL', allowed: VERSION"),
     ("LOCK.GET k \x01", r"LOCK.GET: unknown argument '\x01', allowed: WAITERS"),
@@ -455,7 +500,10 @@ ERRORS: list[tuple[str | list[bytes], str]] = [
         "CLIENT KILL: unknown argument 'a', allowed: ID, TYPE, USER, ADDR, LADDR or SKIPME",
     ),
     ("HELLO 3 x", "HELLO: unknown argument 'x', allowed: AUTH or SETNAME"),
-    ("LOCK.ACQUIRE k o ONCLOSE x", "LOCK.ACQUIRE: ONCLOSE must be KEEP, got 'x'"),
+    ("LOCK.ACQUIRE k o ONCLOSE x", "LOCK.ACQUIRE: ONCLOSE must be RELEASE or KEEP, got 'x'"),
+    ("LOCK.MACQUIRE 1 k o META 0", f"LOCK.MACQUIRE: unknown argument 'META', {MACQUIRE_ALLOWED}"),
+    ("LOCK.MACQUIRE 1 k o SHARED", f"LOCK.MACQUIRE: unknown argument 'SHARED', {MACQUIRE_ALLOWED}"),
+    ("LOCK.CANCEL k o x", f"wrong number of arguments for 'lock.cancel' command, {CANCEL_USAGE}"),
     ("LOCK.LIST EXPIRES 5", "LOCK.LIST: EXPIRES must be BEFORE or AFTER, got '5'"),
     ("CLIENT REPLY x", "CLIENT REPLY: mode must be ON, OFF or SKIP, got 'x'"),
     ("CLIENT SETINFO x y", "CLIENT SETINFO: attr must be LIB-NAME or LIB-VER, got 'x'"),
@@ -498,20 +546,85 @@ ERRORS: list[tuple[str | list[bytes], str]] = [
         [b"CLIENT", b"SETINFO", b"LIB-VER", b"a b"],
         "lib-ver cannot contain spaces, newlines or special characters.",
     ),
-    # what is declared for later
-    ("LOCK.ENQUEUE k o", "LOCK.ENQUEUE is not available in this version"),
-    ("LOCK.ENQUEUE", "LOCK.ENQUEUE is not available in this version"),
-    ("LOCK.CANCEL k o", "LOCK.CANCEL is not available in this version"),
-    ("LOCK.MACQUIRE 1 k o", "LOCK.MACQUIRE is not available in this version"),
-    ("LOCK.ACQUIRE k o WAIT 5", "LOCK.ACQUIRE: WAIT is not available in this version"),
-    ("LOCK.ACQUIRE k o PRIORITY 1", "LOCK.ACQUIRE: PRIORITY is not available in this version"),
-    ("LOCK.ACQUIRE k o SHARED", "LOCK.ACQUIRE: SHARED is not available in this version"),
-    ("LOCK.ACQUIRE k o LIMIT 3", "LOCK.ACQUIRE: LIMIT is not available in this version"),
-    ("LOCK.ACQUIRE k o REENTRANT", "LOCK.ACQUIRE: REENTRANT is not available in this version"),
-    ("LOCK.ACQUIRE k o DELAY 1", "LOCK.ACQUIRE: DELAY is not available in this version"),
+    # kinds, places and their bounds
     (
-        "LOCK.ACQUIRE k o TTL 5 ONCLOSE release",
-        "LOCK.ACQUIRE: ONCLOSE RELEASE is not available in this version",
+        "LOCK.ACQUIRE k o PRIORITY 1001",
+        "LOCK.ACQUIRE: PRIORITY must be an integer from -1000 to 1000, got '1001'",
+    ),
+    (
+        "LOCK.ACQUIRE k o PRIORITY -1001",
+        "LOCK.ACQUIRE: PRIORITY must be an integer from -1000 to 1000, got '-1001'",
+    ),
+    (
+        "LOCK.ACQUIRE k o LIMIT 0",
+        "LOCK.ACQUIRE: LIMIT must be an integer from 1 to 1000000, got '0'",
+    ),
+    (
+        "LOCK.ENQUEUE k o LIMIT 1000001",
+        "LOCK.ENQUEUE: LIMIT must be an integer from 1 to 1000000, got '1000001'",
+    ),
+    (
+        "LOCK.ACQUIRE k o LIMIT 3 PERMITS 0",
+        "LOCK.ACQUIRE: PERMITS must be an integer from 1 to 1000000 (at most LIMIT), got '0'",
+    ),
+    (
+        "LOCK.ACQUIRE k o LIMIT 3 PERMITS 4",
+        "LOCK.ACQUIRE: PERMITS must be at most LIMIT, which is 3, got 4",
+    ),
+    ("LOCK.ACQUIRE k o LIMIT", "LOCK.ACQUIRE: LIMIT must be followed by n [PERMITS k]"),
+    (
+        "LOCK.ACQUIRE k o LIMIT 3 PERMITS",
+        ("LOCK.ACQUIRE: PERMITS must be followed by an integer from 1 to 1000000 (at most LIMIT)"),
+    ),
+    ("LOCK.ACQUIRE k o PERMITS 2", "LOCK.ACQUIRE: PERMITS is allowed only behind LIMIT n"),
+    (
+        "LOCK.ACQUIRE k o LIMIT 3 WAIT 5 permits 2",
+        "LOCK.ACQUIRE: PERMITS is allowed only behind LIMIT n",
+    ),
+    ("LOCK.ACQUIRE k o LIMIT 3 PERMITS 2 PERMITS 2", "LOCK.ACQUIRE: PERMITS is given twice"),
+    (
+        "LOCK.ACQUIRE k o DELAY 86400001",
+        ("LOCK.ACQUIRE: DELAY must be an integer from 0 to 86400000 milliseconds, got '86400001'"),
+    ),
+    (
+        "LOCK.ENQUEUE k o WAIT 0",
+        "LOCK.ENQUEUE: WAIT must be an integer from 1 to 600000 milliseconds, got '0'",
+    ),
+    ("LOCK.ACQUIRE k o ONCLOSE", "LOCK.ACQUIRE: ONCLOSE must be followed by RELEASE or KEEP"),
+    (
+        "LOCK.MACQUIRE 0 o o",
+        "LOCK.MACQUIRE: n must be an integer from 1 to 128, got '0'",
+    ),
+    (
+        "LOCK.MACQUIRE 129 a o",
+        "LOCK.MACQUIRE: n must be an integer from 1 to 128, got '129'",
+    ),
+    (
+        "LOCK.MACQUIRE 2 a o",
+        "LOCK.MACQUIRE: key 2 must be followed by 2 arguments, got 1",
+    ),
+    ("LOCK.MACQUIRE 3 a b a o", "LOCK.MACQUIRE: the same key is given twice"),
+    # what contradicts
+    (
+        "LOCK.ACQUIRE k o SHARED LIMIT 3",
+        (
+            "LOCK.ACQUIRE: SHARED and LIMIT contradict each other: a lock is held by readers or as "
+            "a semaphore, not as both"
+        ),
+    ),
+    (
+        "LOCK.ACQUIRE k o REENTRANT TTL 5 SHARED",
+        (
+            "LOCK.ACQUIRE: SHARED and REENTRANT contradict each other: only exclusive holds are "
+            "counted"
+        ),
+    ),
+    (
+        "LOCK.ENQUEUE k o REENTRANT LIMIT 1",
+        (
+            "LOCK.ENQUEUE: LIMIT and REENTRANT contradict each other: only exclusive holds are "
+            "counted"
+        ),
     ),
 ]
 
@@ -528,7 +641,7 @@ def test_an_unknown_protocol_has_a_code_of_its_own() -> None:
 
 def test_an_error_is_new_each_time() -> None:
     # An exception that is raised twice would gather tracebacks.
-    argv = words("LOCK.ENQUEUE k o")
+    argv = words("LOCK.ACQUIRE k o SHARED LIMIT 3")
     caught = []
     for _ in range(2):
         with pytest.raises(CommandError) as error:
@@ -649,15 +762,14 @@ def instances(argument: Argument) -> list[list[bytes]]:
         case PureToken():
             return [token]
         case Integer():
-            values = sorted({argument.least, argument.most})
-            if argument.accepted_now is not None:
-                values = [argument.accepted_now]
+            most = argument.least if argument.at_most else argument.most
+            values = sorted({argument.least, most})
             inner = [[b"%d" % value] for value in values]
         case Text():
             lengths = sorted({argument.least, min(argument.most, 2000)})
             inner = [[b"x" * length] for length in lengths]
         case OneOf():
-            inner = [way for part in argument.parts if not part.later for way in instances(part)]
+            inner = [way for part in argument.parts for way in instances(part)]
         case Block():
             ways = [instances(part) for part in argument.parts]
             inner = [list(itertools.chain(*combined)) for combined in itertools.product(*ways)]
@@ -670,8 +782,6 @@ def instances(argument: Argument) -> list[list[bytes]]:
 
 def test_what_is_declared_is_accepted() -> None:
     for command in callable_commands():
-        if command.later:
-            continue
         head = [word.encode() for word in command.words]
         required = [each for each in command.arguments if not each.optional]
         optional = [each for each in command.arguments if each.optional]
@@ -679,10 +789,6 @@ def test_what_is_declared_is_accepted() -> None:
         assert len(minimal) >= command.least_words
         bind(minimal)
         for argument in command.arguments:
-            if argument.later and not (isinstance(argument, Integer | OneOf)):
-                continue
-            if isinstance(argument, Integer) and argument.later and argument.accepted_now is None:
-                continue
             for way in instances(argument):
                 rest = [instances(each)[0] for each in required if each is not argument]
                 if argument in optional:
@@ -700,8 +806,6 @@ def test_too_few_words_are_an_arity_error() -> None:
         head = [word.encode() for word in command.words]
         for count in range(len(head), command.least_words):
             argv = [*head, *[b"1"] * (count - len(head))]
-            if command.later:
-                continue
             expected = f"wrong number of arguments for '{command.full_name}' command"
             assert error_of(argv).startswith(f"ERR {expected}")
 
@@ -714,7 +818,7 @@ def test_tracebacks_show_the_binder() -> None:
     assert "v_ttl_ms = parse_ttl_ms(word)" in shown
 
 
-# --- forms that no available command has yet -----------------------------------------------------
+# --- forms by themselves --------------------------------------------------------------------------
 
 
 def bind_declared(arguments: tuple[Argument, ...], text: str) -> dict[str, Any]:
@@ -759,8 +863,8 @@ def test_options_within_an_option(
     [
         ("LIMIT", "TEST: LIMIT must be followed by n [PERMITS k]"),
         ("LIMIT 3 PERMITS", "TEST: PERMITS must be followed by an integer from 1 to"),
-        ("PERMITS 2", "TEST: unknown argument 'PERMITS', allowed: LIMIT or SHARED"),
-        ("LIMIT 3 SHARED PERMITS 2", "TEST: unknown argument 'PERMITS', allowed: LIMIT or SHARED"),
+        ("PERMITS 2", "TEST: PERMITS is allowed only behind LIMIT n"),
+        ("LIMIT 3 SHARED PERMITS 2", "TEST: PERMITS is allowed only behind LIMIT n"),
         ("LIMIT 3 PERMITS 2 PERMITS 2", "TEST: PERMITS is given twice"),
     ],
 )

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from resplock.resp.arguments import Argument, PureToken, is_later, syntax
+from resplock.resp.arguments import Argument, PureToken, syntax
 from resplock.resp.binding import Call
 from resplock.resp.command import Command, Flag, Group, Meets
 from resplock.resp.commands import COMMANDS, promises
@@ -62,7 +62,7 @@ def test_arguments(command: Command) -> None:
 def test_replies_and_errors(command: Command) -> None:
     names = [reply.name for reply in command.replies]
     assert len(set(names)) == len(names)
-    assert bool(names) != command.later
+    assert names
     for reply in command.replies:
         assert reply.fields == () or reply.kind is Kind.MAP
         assert (reply.of is None) == (command.meets is Meets.LOCAL)
@@ -87,10 +87,31 @@ def test_what_is_built_has_every_field_from_an_argument_or_its_default() -> None
     for command in CALLABLE:
         if command.builds is None:
             continue
-        targets = {each.target for each in inside(command.arguments) if not each.later}
+        targets = {each.target for each in inside(command.arguments)}
         targets = {"name" if target == "key" else target for target in targets} | {"db"}
         fields = {field.name for field in msgspec.structs.fields(command.builds)}
-        assert fields <= targets, command.name
+        if command.nested is not None:
+            nested = {field.name for field in msgspec.structs.fields(command.nested.builds)}
+            fields = (fields | nested) - {command.nested.field, *command.nested.always}
+        assert fields - targets <= NOT_GIVEN.get(command.name, set()), command.name
+
+
+NOT_GIVEN = {
+    "LOCK.ACQUIRE": {"client", "blocking"},  # the connection says which client it is
+    "LOCK.ENQUEUE": {"client"},
+    "LOCK.MACQUIRE": {
+        *("client", "blocking"),
+        *("metadata", "shared", "limit", "permits", "reentrant", "delay_ms"),
+    },
+}
+
+
+@each_callable
+def test_what_contradicts_is_declared_with_labels_and_a_reason(command: Command) -> None:
+    labels = {each.label for each in command.arguments}
+    for conflict in command.conflicts:
+        assert {conflict.one, conflict.other} <= labels
+        assert conflict.why
 
 
 def test_the_promises() -> None:
@@ -117,17 +138,6 @@ def test_the_promises() -> None:
 )
 def test_syntax(name: str, expected: str) -> None:
     assert COMMANDS[name.encode()].syntax.startswith(expected)
-
-
-def test_usage_leaves_out_what_is_for_later() -> None:
-    acquire = COMMANDS[b"LOCK.ACQUIRE"]
-    later = {each.label for each in acquire.arguments if each.later}
-    in_part = {"WAIT", "ONCLOSE"}  # accepted where they mean "without"
-    assert later == in_part | {"PRIORITY", "SHARED", "LIMIT", "REENTRANT", "DELAY"}
-    assert {each.label for each in acquire.arguments if is_later(each)} == later - in_part
-    for label in later:
-        assert label in acquire.syntax
-        assert label not in acquire.usage
 
 
 def test_syntax_of_a_repeated_option() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from resplock.errors import CommandError
 from resplock.resp import introspection
-from resplock.resp.commands import COMMANDS, find
+from resplock.resp.commands import COMMANDS, Flag, find
 from resplock.resp.replies import encode, encode_error
 from tests.resp.real_redis import RealRedis, parsed
 
@@ -114,7 +114,9 @@ def test_all_commands_and_some() -> None:
     assert ask("COMMAND", "COUNT") == len(everything)
     some = ask("command", "info", "LOCK.ACQUIRE", "nope", "client|id")
     assert [info and info[0] for info in some] == [b"lock.acquire", None, b"client|id"]
-    assert some[0][1:8] == [-3, [b"write", b"fast"], 1, 1, 1, [b"@lock", b"@write", b"@fast"], []]
+    flags = [b"write", b"fast", b"blocking"]
+    categories = [b"@lock", b"@write", b"@fast", b"@blocking"]
+    assert some[0][1:8] == [-3, flags, 1, 1, 1, categories, []]
 
 
 def test_a_name_is_answered_as_often_as_it_is_asked() -> None:
@@ -174,18 +176,21 @@ def test_every_command_has_docs() -> None:
     assert list(ask("COMMAND", "DOCS", "nope", "PING", "Client|Id")) == [b"ping", b"client|id"]
 
 
-def test_what_is_for_later_says_so() -> None:
+def test_acquire_and_its_options() -> None:
     docs = ask("COMMAND", "DOCS", "LOCK.ENQUEUE", "LOCK.ACQUIRE")
-    assert docs[b"lock.enqueue"][b"summary"].endswith(b"Not available in this version.")
-    arguments = docs[b"lock.acquire"][b"arguments"]
-    later = {each[b"name"] for each in arguments if each.get(b"summary")}
-    assert later == {b"ms", b"n", b"shared", b"semaphore", b"reentrant", b"onclose"}
-    assert {each.get(b"token") for each in arguments if not each.get(b"summary")} == {
-        None,
-        b"TTL",
-        b"REQUEST",
-        b"META",
-    }
+    for name in (b"lock.enqueue", b"lock.acquire"):
+        arguments = docs[name][b"arguments"]
+        tokens = b"TTL WAIT PRIORITY SHARED LIMIT REENTRANT REQUEST ONCLOSE DELAY META".split()
+        assert [each.get(b"token") for each in arguments] == [None, None, *tokens]
+    semaphore = next(each for each in arguments if each[b"name"] == b"semaphore")
+    assert [each[b"name"] for each in semaphore[b"arguments"]] == [b"n", b"k"]
+
+
+def test_who_may_block_says_so() -> None:
+    for command in EVERY:
+        blocks = command.name in ("LOCK.ACQUIRE", "LOCK.MACQUIRE")
+        assert (Flag.BLOCKING in command.flags) == blocks
+        assert ("blocking" in command.acl_categories) == blocks
 
 
 def test_counted_lists_are_an_integer_and_the_items() -> None:
@@ -282,7 +287,7 @@ def test_help_has_the_form_of_redis(real_redis: RealRedis, container: str) -> No
     assert theirs[-2:] == [b"HELP", b"    Prints this help."]
     assert ours[ours.index(b"HELP") + 1] == theirs[-1]
     for sub in COMMANDS[container.encode()].subcommands:
-        place = ours.index(sub.usage.removeprefix(container + " ").encode())
+        place = ours.index(sub.syntax.removeprefix(container + " ").encode())
         assert ours[place + 1] == b"    " + sub.summary.encode()
 
 
@@ -295,10 +300,10 @@ def test_lock_help_lists_what_can_be_used() -> None:
     lines = [line.decode() for line in ask("LOCK.HELP")]
     assert lines[0] == "LOCK.<command> [<arg> [value] [opt] ...]. Commands are:"
     heads = [line.split()[0] for line in lines[1:] if not line.startswith(" ")]
-    available = [each for each in EVERY if each.name.startswith("LOCK.") and not each.later]
+    available = [each for each in EVERY if each.name.startswith("LOCK.")]
     assert heads == [each.name.removeprefix("LOCK.") for each in available]
     assert "    * TTL ms" in lines
-    assert not any("PRIORITY" in line for line in lines)
+    assert "    * LIMIT n [PERMITS k]" in lines
 
 
 def test_answer_knows_these_commands_only() -> None:

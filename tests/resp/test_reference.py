@@ -33,7 +33,8 @@ def test_everything_declared_is_on_the_page() -> None:
             assert reply.when in section
             for field in reply.fields:
                 assert f"`{field.name}`" in section
-        assert ("**Not available in this version.**\n" in section) >= command.later
+        for conflict in command.conflicts:
+            assert f"- `{conflict.one}` with `{conflict.other}`: {conflict.why}" in section
 
 
 def test_links_lead_somewhere() -> None:
@@ -50,8 +51,8 @@ def test_ranges_and_defaults_are_shown() -> None:
     assert "| 0 to 86400000 milliseconds (0 = no expiry) | 30000 |" in page
     assert "| 0 to 86400000 milliseconds (0 = no expiry) | the TTL that the hold has |" in page
     assert "| `COUNT n` | How many locks a page has at most. | 1 to 1000 | 100 |" in page
-    assert "**Only 0 in this version.** |" in page
-    assert "**Only KEEP in this version.** |" in page
+    assert "| 1 to 1000000 (at most LIMIT) | 1 |" in page
+    assert "| `RELEASE` or `KEEP` | KEEP |" in page
 
 
 def test_it_is_written_checked_and_printed(

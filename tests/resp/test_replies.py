@@ -29,8 +29,8 @@ from resplock.resp.replies import (
     encode_outcome,
     encode_results,
 )
-from resplock.resp.shapes import Kind, Reply
-from resplock.types import LockName, StampMs, UnixMs, lock_name
+from resplock.resp.shapes import Field, Kind, Reply
+from resplock.types import LockName, NodeId, StampMs, UnixMs, lock_name
 from tests.resp.real_redis import parsed
 
 K = lock_name(5, b"k")
@@ -169,6 +169,8 @@ HELD = {
     b"backoff_jitter": 0.2,
 }
 
+NOBODY = {b"owner": None, b"version": 0, b"ttl_ms": 70}
+
 OUTCOMES: list[tuple[ops.Outcome | ops.Unapplied, Any]] = [
     (
         ops.Granted(9, 30_000),
@@ -183,6 +185,12 @@ OUTCOMES: list[tuple[ops.Outcome | ops.Unapplied, Any]] = [
         ops.Held(b"o\r\n%d", 7, 250, 3, ops.Advice(12, 50, 1000, 90_001, 0)),
         HELD | {b"backoff_multiplier": 900.01, b"backoff_jitter": 0.0},
     ),
+    (ops.Held(None, 0, 70, 0, ADVICE), HELD | NOBODY | {b"waiters": 0}),
+    (ops.TimedOut(b"o\r\n%d", 7, 250, 3, ADVICE), HELD | {b"status": b"timeout"}),
+    (ops.TimedOut(None, 0, 70, 3, ADVICE), HELD | NOBODY | {b"status": b"timeout"}),
+    (ops.Queued(2, 75), {b"status": b"queued", b"position": 2, b"estimated_wait_ms": 75}),
+    (ops.Cancelled(1), 1),
+    (ops.Cancelled(0), 0),
     (ops.Lost(9), {b"status": b"lost", b"version": 9}),
     (ops.Released(), {b"released": 1, b"holds": 0, b"promoted": None}),
     (ops.Released(2), {b"released": 1, b"holds": 2, b"promoted": None}),
@@ -202,6 +210,34 @@ FAILURES: list[tuple[ops.Outcome | ops.Unapplied, str]] = [
         r"NOTOWNER the lock 'k\n' is held by 'o\r\n" + "x" * 125 + "'... with version 7",
     ),
     (ops.Stale(K, 6, 7), "STALE the lock 'k' is held with version 7, not 6"),
+    (ops.Unblocked(), "UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+    (ops.Unblocked("cancelled"), "UNBLOCKED the place was given up by LOCK.CANCEL"),
+    (
+        ops.Unblocked("replaced"),
+        "UNBLOCKED the same owner asked again and has taken the place over",
+    ),
+    (ops.Unblocked("disconnected"), "UNBLOCKED the connection was taken for closed"),
+    (
+        ops.NotWaiting(lock_name(5, b"k\r")),
+        r"NOTWAITING the owner does not wait for the lock 'k\r'",
+    ),
+    (ops.QueueFull(K, 10_000), "QUEUEFULL 10000 wait for the lock 'k' already"),
+    (
+        ops.Deadlock(((K, b"you\n"), (lock_name(5, b"j"), b"me"))),
+        (
+            r"DEADLOCK this would close a cycle: the asker waits for 'you\n' (lock 'k'), "
+            "who waits for 'me' (lock 'j')"
+        ),
+    ),
+    (
+        ops.Deadlock(tuple((lock_name(5, b"k%d" % n), b"o%d" % n) for n in range(20))),
+        (
+            "DEADLOCK this would close a cycle: the asker waits for 'o0' (lock 'k0'), "
+            + "".join(f"who waits for 'o{n}' (lock 'k{n}'), " for n in range(1, 7))
+            + "who ... 12 more ..., who waits for 'o19' (lock 'k19')"
+        ),
+    ),
+    (ops.Refused("the lock is a semaphore\r\n"), "ERR the lock is a semaphore  "),
     (
         ops.InDoubt(),
         (
@@ -305,7 +341,42 @@ ADVICE_FIELDS = {
 }
 STATS = ops.Stats(*range(100, 113), clock_ms=StampMs(113))
 
+HOLD = ops.HoldInfo(b"o%d", 9, UnixMs(1), UnixMs(0), 0, 2, 1, ((b"f", b"v"),))
+HOLD_FIELDS = {
+    b"owner": b"o%d",
+    b"version": 9,
+    b"acquired_at": 1,
+    b"expires_at": 0,
+    b"ttl_ms": 0,
+    b"permits": 2,
+    b"holds": 1,
+    b"metadata": {b"f": b"v"},
+}
+CLIENT = ops.ClientId(NodeId("n1"), 5, 42)
+WAITER = ops.WaiterInfo(b"w", CLIENT, UnixMs(1), UnixMs(2), -3, 0, "shared", 1)
+WAITER_FIELDS = {
+    b"owner": b"w",
+    b"client_id": b"n1:42",
+    b"enqueued_at": 1,
+    b"timeout_at": 2,
+    b"priority": -3,
+    b"position": 0,
+    b"mode": b"shared",
+    b"permits": 1,
+}
+UNATTACHED = msgspec.structs.replace(WAITER, client=None)
+
 ANSWERS: list[tuple[ops.Answer, Any]] = [
+    (
+        msgspec.structs.replace(INFO, holders=(HOLD, HOLD), waiters=(WAITER, UNATTACHED)),
+        INFO_FIELDS
+        | {
+            b"holders": [HOLD_FIELDS, HOLD_FIELDS],
+            b"waiters": [WAITER_FIELDS, WAITER_FIELDS | {b"client_id": None}],
+        },
+    ),
+    (msgspec.structs.replace(INFO, holders=(HOLD,)), INFO_FIELDS | {b"holders": [HOLD_FIELDS]}),
+    (msgspec.structs.replace(INFO, waiters=()), INFO_FIELDS | {b"waiters": []}),
     (INFO, INFO_FIELDS),
     (msgspec.structs.replace(INFO, owner=None), INFO_FIELDS | {b"owner": None}),
     (None, None),
@@ -331,7 +402,7 @@ def test_answers(answer: ops.Answer, value: Any) -> None:
 
 def test_every_outcome_and_answer_has_an_encoder_and_is_tested() -> None:
     unapplied = set(get_args(ops.Unapplied))
-    outcomes = set(get_args(ops.Outcome)) | unapplied
+    outcomes = (set(get_args(ops.Outcome)) | unapplied) - {ops.Blocked}  # nobody is told of it
     answers = set(get_args(ops.Answer)) | {bool}
     for protocol in (2, 3):
         assert set(replies.OUTCOME_ENCODERS[protocol]) == outcomes
@@ -371,10 +442,18 @@ def test_replies_are_as_declared(reply: Reply) -> None:
         if type(seen) is not kinds[reply.kind]:
             continue  # LOCK.KEEPALIVE has two replies from one outcome
         fitting += 1
-        if reply.kind is not Kind.MAP:
-            continue
-        assert list(seen) == [field.name.encode() for field in reply.fields]
-        for field in reply.fields:
-            value = seen[field.name.encode()]
-            assert type(value) is kinds[field.kind] or (field.nullable and value is None)
+        if reply.kind is Kind.MAP:
+            assert_declared(reply.fields, seen, kinds)
     assert fitting
+
+
+def assert_declared(
+    fields: tuple[Field, ...], seen: dict[bytes, Any], kinds: dict[Any, type]
+) -> None:
+    given = [field for field in fields if not field.optional or field.name.encode() in seen]
+    assert list(seen) == [field.name.encode() for field in given]
+    for field in given:
+        value = seen[field.name.encode()]
+        assert type(value) is kinds[field.kind] or (field.nullable and value is None)
+        for item in value if field.fields else ():
+            assert_declared(field.fields, item, kinds)

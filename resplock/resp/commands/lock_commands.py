@@ -9,6 +9,7 @@ from resplock.resp import shapes
 from resplock.resp.arguments import (
     Argument,
     Block,
+    Conflict,
     Count,
     Integer,
     Key,
@@ -17,7 +18,7 @@ from resplock.resp.arguments import (
     PureToken,
     Text,
 )
-from resplock.resp.command import Command, Flag, Group, Meets
+from resplock.resp.command import Command, Flag, Group, Meets, Nested
 
 KEY = Key(name="key", summary="The lock.")
 OWNER = Text(
@@ -84,18 +85,34 @@ _REQUEST = Text(
     summary="Makes a retry safe: the same owner and id get the same answer, with one effect. "
     "Refusals are remembered too: a new attempt needs a new id.",
 )
-_WAIT = Integer(
-    name="ms",
-    token="WAIT",
-    field="wait_ms",
-    most=limits.WAIT_MS_MAX,
-    unit="milliseconds",
+
+
+def _wait(summary: str, *, least: int = 0, note: str = "", absent: str) -> Integer:
+    return Integer(
+        name="ms",
+        token="WAIT",
+        field="wait_ms",
+        least=least,
+        most=limits.WAIT_MS_MAX,
+        unit="milliseconds",
+        note=note,
+        optional=True,
+        cached=True,
+        absent=absent,
+        summary=summary,
+    )
+
+
+_WAIT = _wait(
+    "How long to wait in the queue for a lock that is not to be had now. The connection is blocked "
+    "meanwhile: what is sent behind runs afterwards.",
     note="0 = do not wait",
-    optional=True,
-    later=True,
-    accepted_now=0,
     absent="0",
-    summary="How long to wait for a lock that somebody else holds.",
+)
+_PLACE_WAIT = _wait(
+    "How long the place lasts, unless the same owner asks again.",
+    least=1,
+    absent=str(limits.WAIT_MS_MAX),
 )
 _PRIORITY = Integer(
     name="n",
@@ -104,19 +121,20 @@ _PRIORITY = Integer(
     least=limits.PRIORITY_MIN,
     most=limits.PRIORITY_MAX,
     optional=True,
-    later=True,
     absent="0",
-    summary="The place in the queue: higher first, then first come, first served.",
+    summary="The place in the queue: higher first, then first come, first served. A try without "
+    "WAIT passes only waiters of lower priority.",
 )
 _ONCLOSE = OneOf(
     name="onclose",
     token="ONCLOSE",
+    field="on_close",
+    flag="RELEASE",
     optional=True,
-    later=True,
     absent="KEEP",
     summary="What happens to the hold when the connection closes.",
     arguments=(
-        PureToken(name="release", token="RELEASE", later=True),
+        PureToken(name="release", token="RELEASE"),
         PureToken(name="keep", token="KEEP"),
     ),
 )
@@ -125,27 +143,40 @@ _MODES: tuple[Argument, ...] = (
         name="shared",
         token="SHARED",
         optional=True,
-        later=True,
         summary="Hold it together with other shared holds, as a reader.",
     ),
     Block(
         name="semaphore",
         optional=True,
-        later=True,
         token="LIMIT",
-        summary="Make it a semaphore: up to n permits, of which this hold takes k.",
+        summary="Make it a semaphore: up to n permits, of which this hold takes k. The first hold "
+        "sets the limit.",
         arguments=(
-            Integer(name="n", field="limit", least=1),
-            Integer(name="k", token="PERMITS", field="permits", least=1, optional=True, absent="1"),
+            Integer(name="n", field="limit", known_as="LIMIT", least=1, most=limits.LIMIT_MAX),
+            Integer(
+                name="k",
+                token="PERMITS",
+                field="permits",
+                least=1,
+                most=limits.LIMIT_MAX,
+                note="at most LIMIT",
+                at_most="limit",
+                optional=True,
+                absent="1",
+            ),
         ),
     ),
     PureToken(
         name="reentrant",
         token="REENTRANT",
         optional=True,
-        later=True,
         summary="Count the holds of the same owner; RELEASE counts them down.",
     ),
+)
+_CONFLICTS = (
+    Conflict("SHARED", "LIMIT", "a lock is held by readers or as a semaphore, not as both"),
+    Conflict("SHARED", "REENTRANT", "only exclusive holds are counted"),
+    Conflict("LIMIT", "REENTRANT", "only exclusive holds are counted"),
 )
 _DELAY = Integer(
     name="ms",
@@ -154,22 +185,34 @@ _DELAY = Integer(
     unit="milliseconds",
     most=limits.TTL_MS_MAX,
     optional=True,
-    later=True,
     absent="0",
-    summary="When the hold ends without a RELEASE, nobody is granted the lock for so long.",
+    summary="When the hold ends without a RELEASE (it expires, is broken, or its connection "
+    "closes), nobody is granted the lock for so long.",
 )
-_ACQUIRE_ARGUMENTS: tuple[Argument, ...] = (
-    KEY,
-    OWNER,
-    _TTL,
-    _WAIT,
-    _PRIORITY,
-    *_MODES,
-    _REQUEST,
-    _ONCLOSE,
-    _DELAY,
-    _metadata("Fields to keep with the hold and to find it by."),
+
+
+def _acquire_arguments(wait: Integer) -> tuple[Argument, ...]:
+    return (
+        KEY,
+        OWNER,
+        _TTL,
+        wait,
+        _PRIORITY,
+        *_MODES,
+        _REQUEST,
+        _ONCLOSE,
+        _DELAY,
+        _metadata("Fields to keep with the hold and to find it by."),
+    )
+
+
+_CLOSED_WHILE_WAITING = (
+    "A connection that closes while it waits gives its place up at once; with REQUEST its owner may "
+    f"ask again for it, on any connection, within {limits.WAITER_GRACE_MS} ms. An owner has one place "
+    "in a queue: who asks a second time takes it over, with the new WAIT, and the connection that "
+    "waited is answered UNBLOCKED."
 )
+_QUEUE_ERRORS = ("QUEUEFULL", "DEADLOCK", "UNBLOCKED")
 
 COMMANDS = (
     Command(
@@ -179,6 +222,12 @@ COMMANDS = (
             "A lock that somebody else holds is no error: the reply says who has it, and advises.",
             "Its owner, asking again, gets the same version, and the TTL is never shortened.",
             (
+                "With WAIT it blocks until the lock is granted or the time is up. Nobody passes: a try "
+                "or a late waiter never overtakes one of equal or higher priority, also when the lock "
+                "is free at that moment."
+            ),
+            _CLOSED_WHILE_WAITING,
+            (
                 "Send the version along with each write to what the lock protects, and let that "
                 "refuse a version lower than one it has seen: so a client that was paused past "
                 "its TTL does no harm."
@@ -186,10 +235,13 @@ COMMANDS = (
         ),
         group=Group.LOCK,
         meets=Meets.PROPOSE,
-        flags=(Flag.WRITE, Flag.FAST),
-        arguments=_ACQUIRE_ARGUMENTS,
+        flags=(Flag.WRITE, Flag.FAST, Flag.BLOCKING),
+        arguments=_acquire_arguments(_WAIT),
         builds=ops.Acquire,
-        replies=(shapes.GRANTED, shapes.HELD, shapes.LOST),
+        nested=Nested("options", ops.Options),
+        conflicts=_CONFLICTS,
+        replies=(shapes.GRANTED, shapes.HELD, shapes.TIMEOUT, shapes.LOST),
+        errors=_QUEUE_ERRORS,
     ),
     Command(
         name="LOCK.MACQUIRE",
@@ -197,9 +249,15 @@ COMMANDS = (
         complexity="O(N) where N is the number of keys",
         group=Group.LOCK,
         meets=Meets.PROPOSE,
-        flags=(Flag.WRITE,),
+        flags=(Flag.WRITE, Flag.BLOCKING),
         arguments=(
-            Key(name="key", counted=Count(1, _KEYS_MAX), summary="The locks."),
+            Key(
+                name="key",
+                field="names",
+                counted=Count(1, limits.ACQUIRE_ALL_KEYS_MAX),
+                unique=True,
+                summary="The locks.",
+            ),
             OWNER,
             _TTL,
             _WAIT,
@@ -207,7 +265,18 @@ COMMANDS = (
             _REQUEST,
             _ONCLOSE,
         ),
-        later=True,
+        builds=ops.AcquireAll,
+        nested=Nested("options", ops.Options),
+        replies=(shapes.GRANTED, shapes.HELD, shapes.TIMEOUT, shapes.LOST),
+        errors=_QUEUE_ERRORS,
+        details=(
+            (
+                "One command takes them all at one moment, so that those who take several this way "
+                "never wait for each other in a circle. A waiter has one place in all the queues, and "
+                "is granted when it is first in each."
+            ),
+            "The holds are exclusive. Each is released, renewed and lost by itself.",
+        ),
     ),
     Command(
         name="LOCK.RELEASE",
@@ -273,7 +342,7 @@ COMMANDS = (
                 name="waiters",
                 token="WAITERS",
                 optional=True,
-                summary="Also show who waits, in a version where clients can wait.",
+                summary="Also show who waits, in the order of the queue.",
             ),
         ),
         builds=ops.GetLock,
@@ -372,8 +441,23 @@ COMMANDS = (
         group=Group.LOCK,
         meets=Meets.PROPOSE,
         flags=(Flag.WRITE, Flag.FAST),
-        arguments=_ACQUIRE_ARGUMENTS,
-        later=True,
+        arguments=_acquire_arguments(_PLACE_WAIT),
+        builds=ops.Acquire,
+        nested=Nested(
+            "options",
+            ops.Options,
+            always={"blocking": False},
+        ),
+        conflicts=_CONFLICTS,
+        replies=(shapes.GRANTED, shapes.QUEUED, shapes.LOST),
+        errors=("QUEUEFULL",),
+        details=(
+            (
+                "The grant comes by itself when its turn is there, with its TTL counted from then. It "
+                "is seen as the event `acquired`, in LOCK.GET, and by LOCK.ACQUIRE of the same owner, "
+                "which is granted the version."
+            ),
+        ),
     ),
     Command(
         name="LOCK.CANCEL",
@@ -382,7 +466,15 @@ COMMANDS = (
         meets=Meets.PROPOSE,
         flags=(Flag.WRITE, Flag.FAST),
         arguments=(KEY, OWNER),
-        later=True,
+        builds=ops.Cancel,
+        replies=(shapes.CANCELLED,),
+        errors=("NOTWAITING",),
+        details=(
+            (
+                "A connection that is blocked in this place is answered UNBLOCKED. A grant that was made "
+                "just before is not taken back: release it."
+            ),
+        ),
     ),
     Command(
         name="LOCK.BACKOFF",
