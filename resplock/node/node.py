@@ -30,10 +30,13 @@ from resplock.node.reads import Asked, Reads, answer
 from resplock.node.runs import Answers, Client, Result, Run
 from resplock.node.waits import Waits
 from resplock.operations import (
+    Acquire,
+    AcquireAll,
     Busy,
     ClientId,
     Done,
     Event,
+    Granted,
     InDoubt,
     Moved,
     NoLeader,
@@ -41,6 +44,7 @@ from resplock.operations import (
     Query,
     Settle,
     SetUnixOffset,
+    Undelivered,
     decode_run,
     encode_run,
 )
@@ -161,6 +165,13 @@ class Node:
         """
         self._departures.left(id)
         self._waits.left(id)
+
+    def give_back(self, wanted: Acquire | AcquireAll, granted: Granted) -> None:
+        """What `take_answers` gave to a client that had waited could not be delivered to it."""
+        names = wanted.names if isinstance(wanted, AcquireAll) else (wanted.name,)
+        self._departures.undelivered(
+            Undelivered(names, wanted.owner, granted.version, wanted.request)
+        )
 
     def ask(self, client: Client, query: Query) -> None:
         """Queue a query for this turn's read."""

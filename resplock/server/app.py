@@ -141,6 +141,7 @@ class Server:
             await engine.hand_over()
         finally:
             listener.close()
+            clients.turn_away()
             engine.stop()
             clients.stop()
             watchdog.stop()

@@ -113,6 +113,11 @@ class Clients:
         return not self.settings.requirepass
 
     @property
+    def blocked(self) -> int:
+        """How many wait in line."""
+        return sum(connection.blocked for connection in self._connections.values())
+
+    @property
     def commands_run(self) -> int:
         """Commands since the start, of all connections."""
         return self.commands_of_gone + sum(
@@ -141,13 +146,22 @@ class Clients:
                 "client refused: protected mode, and it is not on this machine", connection
             )
             return Failure("DENIED", _DENIED)
-        self._serial += 1
-        connection.id = self._serial
+        connection.id = self.new_serial()
         connection.created_ms = now_ms()
         connection.authenticated = connection.parser.authenticated = self.open_to_all
         self._connections[connection.id] = connection
         self._watched[connection.id] = _Watched(connection.created_ms)
         return None
+
+    def new_serial(self) -> int:
+        """A number that no connection of this process has had, as its id or in the log."""
+        self._serial += 1
+        return self._serial
+
+    def turn_away(self) -> None:
+        """This node shuts down: end what is attached to its clients while it can still say so."""
+        for connection in self:
+            connection.turn_away()
 
     def remove(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -247,6 +261,8 @@ class Clients:
             return "it did not authenticate"
         if self._leaves_unread(connection, watched, stamp_ms):
             return "it does not read its replies"
+        if connection.holds_on_close and self._engine.node.is_cut_off:
+            return "there is no leader, and it may have holds that end with it"
         if connection.commands_run != watched.commands_run or not connection.idle:
             watched.commands_run = connection.commands_run
             watched.idle_since_ms = stamp_ms

@@ -7,6 +7,10 @@ are outstanding, because the log keeps their order; so are consecutive reads. Wh
 (a read behind operations, a local command behind either), the rest of what was read waits in the
 backlog until everything outstanding is answered.
 
+Waiting in line blocks the connection as BLPOP does in Redis: what is sent behind it waits in the
+backlog. Its socket is read on, so that it is noticed when the client leaves: then its place is given
+up. A client that shuts down its sending side while it waits has left.
+
 Back-pressure, never a close: nothing more of a client is run while PIPELINE_DEPTH_MAX of its commands
 wait for their reply, or while it leaves OUTPUT_PAUSE_BYTES of replies unread; its socket is read no
 further than QUERY_BUFFER_BYTES_MAX ahead of that. `Clients` closes those who take far too much.
@@ -24,15 +28,26 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from msgspec.structs import replace
+
 from resplock.errors import CommandError, ProtocolError
 from resplock.limits import (
+    DISCONNECTS_QUEUED_MAX,
     OUTPUT_BUFFER_BYTES_MAX,
     OUTPUT_PAUSE_BYTES,
     PIPELINE_DEPTH_MAX,
     QUERY_BUFFER_BYTES_MAX,
 )
 from resplock.node import Result
-from resplock.operations import Operation, Query
+from resplock.operations import (
+    Acquire,
+    AcquireAll,
+    ClientId,
+    Granted,
+    Operation,
+    Options,
+    Query,
+)
 from resplock.resp.alike import LIKENESS_KEY_BYTES, Likeness, learn
 from resplock.resp.commands import COMMANDS, Call, Command, Flag, Meets, find
 from resplock.resp.parser import Parser
@@ -93,6 +108,12 @@ class Skip(enum.Enum):
 _PROPOSE = Meets.PROPOSE
 """A name that the hottest path finds with one look."""
 
+_SHUTTING_DOWN = Failure(
+    "UNBLOCKED",
+    "this node is shutting down: your place is given up, unless you ask another node with the same "
+    "REQUEST",
+)
+
 
 class _Muted(dict[type, Callable[[Any], bytes]]):
     """The encoders of CLIENT REPLY OFF: every reply is empty."""
@@ -142,7 +163,14 @@ class Connection(asyncio.Protocol):
         self._plain = True  # it neither skips replies nor is a subscriber in RESP2
         self._backlog: deque[list[bytes]] = deque()
         self._outstanding = 0
-        self._outstanding_meets = Meets.PROPOSE
+        self._outstanding_meets: Meets | None = (
+            Meets.PROPOSE
+        )  # None: the last of it may wait in line
+        self._wanted: Acquire | AcquireAll | None = None  # what it waited for last
+        self._client_id: ClientId | None = None  # its name in the log, once it has one
+        self._log_serial = 0
+        self.holds_on_close = False
+        """Whether it has ever asked for a hold that ends with it."""
         self._out: list[bytes] = []
         self._reading = True
         self._writable = True
@@ -150,6 +178,7 @@ class Connection(asyncio.Protocol):
         self._ended = False  # nothing more comes in: close once everything is answered
         self._failure: ProtocolError | None = None  # to be told then
         self._closing = False
+        self._gone = False  # it is told nothing more
         self._yielding = False  # it has had its turn
         self._yield_at = PIPELINE_DEPTH_MAX  # the count of commands that ends its turn
         self.was_authenticated = False
@@ -187,13 +216,15 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more; what it has sent is still answered, then the end."""
         self._ended = True
+        if self._only_waits:
+            self.close()
         return self._more or self._outstanding > 0
 
     def connection_lost(self, _: Exception | None) -> None:
         self._transport = None
         self._write = _nothing
         del self._alone  # a cycle
-        self._closing = True  # what it has sent and was not begun is dropped as a whole
+        self._leave()  # what it has sent and was not begun is dropped as a whole
         self._backlog.clear()
         self._out.clear()
         self._clients.remove(self)
@@ -232,6 +263,9 @@ class Connection(asyncio.Protocol):
         self._last = argv[0]
         try:
             operation = bind(argv, self.db)
+            if type(operation) is Acquire and operation.options is not None:
+                if self._attach(operation, operation.options):
+                    return
         except CommandError as error:
             self.reply(Failure(error.code, error.text))
             self._send()
@@ -282,7 +316,14 @@ class Connection(asyncio.Protocol):
         for argv in commands:
             try:
                 if flows and (bind := PROPOSALS.get(argv[0])) is not None:
-                    operations.append(bind(argv, self.db))
+                    operation = bind(argv, self.db)
+                    if type(operation) is Acquire and operation.options is not None:
+                        operations = self._submit(operations)
+                        if self._attach(operation, operation.options):
+                            flows = self._may_propose()
+                            done += 1
+                            continue
+                    operations.append(operation)
                 else:
                     operations = self._submit(operations)
                     if not self._run_in_turn(self._find(argv), argv):
@@ -310,6 +351,9 @@ class Connection(asyncio.Protocol):
             operations = [PROPOSALS[argv[0]](argv, db) for argv in commands]
         except (KeyError, CommandError):
             return False
+        for operation in operations:
+            if type(operation) is Acquire and operation.options is not None:
+                return False
         last = commands[-1]
         if len(commands) > 1 and last[0] == commands[-2][0] and last[2:] == commands[-2][2:]:
             learn(self._likes, last, operations[-1])
@@ -331,6 +375,32 @@ class Connection(asyncio.Protocol):
         self._outstanding_meets = Meets.PROPOSE
         self._engine.submit(self, operations)
         return []
+
+    def _attach(self, operation: Acquire | AcquireAll, options: Options) -> bool:
+        """Propose what is attached to this connection: it may wait in line, or hold ONCLOSE.
+
+        False when this is neither. Raises BUSY.
+        """
+        may_block = options.wait_ms > 0 and options.blocking
+        if not may_block and not options.on_close:
+            return False
+        engine = self._engine
+        if engine.node.departing >= DISCONNECTS_QUEUED_MAX:
+            raise CommandError(
+                "too many clients have gone while there is no leader; nothing was done", "BUSY"
+            )
+        if self._client_id is None:
+            self._client_id = engine.node.client_id(self._log_serial or self.id)
+        operation = replace(operation, options=replace(options, client=self._client_id))
+        self.holds_on_close = self.holds_on_close or options.on_close
+        if not may_block:
+            self._submit([operation])
+            return True
+        self._outstanding += 1
+        self._outstanding_meets = None
+        self._wanted = operation
+        engine.submit_waiting(self, operation)
+        return True
 
     def _find(self, argv: list[bytes]) -> Command:
         """The command; one that there is not is skipped by CLIENT REPLY SKIP like any other."""
@@ -385,7 +455,11 @@ class Connection(asyncio.Protocol):
             self._outstanding_meets = Meets.READ if fast else Meets.LOCAL
             self._outstanding += 1
             self._engine.ask(self, cast(Query, bound))
-        else:
+        elif not (
+            isinstance(bound, Acquire | AcquireAll)
+            and bound.options is not None
+            and self._attach(bound, bound.options)
+        ):
             self._submit([cast(Operation, bound)])
         return True
 
@@ -393,6 +467,9 @@ class Connection(asyncio.Protocol):
 
     def deliver(self, results: Sequence[Result]) -> None:
         """Take the answers to the oldest outstanding commands, and go on with what waited."""
+        if self._gone:
+            self._miss(results)
+            return
         encoders = self._encoders
         if len(results) == 1:
             result = results[0]
@@ -468,7 +545,7 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         wanted = (
-            not self._backlog
+            (not self._backlog or self.blocked)
             and self._writable
             and (not self._more or self.parser.buffered <= QUERY_BUFFER_BYTES_MAX)
         )
@@ -490,7 +567,10 @@ class Connection(asyncio.Protocol):
     # --- the end ---------------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        """Nothing more comes in: close as soon as everything is answered."""
+        """Nothing more comes in: close as soon as everything is answered, but for a wait."""
+        if self._only_waits:
+            self.close()
+            return
         if self._outstanding or (self._more and not self._closing):
             return
         if self._failure is not None and not self._closing:
@@ -500,7 +580,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Send what was delivered, then close. What is still outstanding is not answered."""
-        self._closing = True
+        self._leave()
         if self._transport is not None:
             self._send()
             self._transport.close()
@@ -512,9 +592,35 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once."""
-        self._closing = True
+        self._leave()
         if self._transport is not None:
             self._transport.abort()
+
+    def turn_away(self) -> None:
+        """This node shuts down: what is attached to the connection ends, and so does its wait."""
+        if self.blocked:
+            if self._only_waits:
+                self.reply(_SHUTTING_DOWN)
+            self.close()
+        else:
+            self._detach()
+
+    def _leave(self) -> None:
+        """Nothing more is run for this client, and it is told no outcome any more."""
+        self._closing = self._gone = True
+        self._detach()
+
+    def _detach(self) -> None:
+        """End what is attached to this client in the log."""
+        if self._client_id is not None:
+            self._engine.disconnect(self._client_id)
+            self._client_id = None
+
+    def _miss(self, results: Sequence[Result]) -> None:
+        """These can no longer be received. A grant that was waited for is given back."""
+        if self._wanted is not None and self.blocked and isinstance(results[-1], Granted):
+            self._engine.give_back(self._wanted, results[-1])
+        self._outstanding -= len(results)
 
     # --- state that commands change --------------------------------------------------------------
 
@@ -557,6 +663,9 @@ class Connection(asyncio.Protocol):
         self.name = b""
         self.no_evict = self.no_touch = self.read_only = self._muted = False
         self.protocol_version = 2
+        self._detach()
+        self._log_serial = self._clients.new_serial()
+        self.holds_on_close = False
         self._clients.pubsub.leave(self)
         self.subscriptions = 0
         self._follow_mode()
@@ -596,6 +705,21 @@ class Connection(asyncio.Protocol):
     def unsent(self) -> int:
         """Bytes of replies that the client has not taken."""
         return self._transport.get_write_buffer_size() if self._transport else 0
+
+    @property
+    def blocked(self) -> bool:
+        """Whether it may wait in line: its last command is a WAIT that is not answered."""
+        return self._outstanding_meets is None and self._outstanding > 0
+
+    @property
+    def _only_waits(self) -> bool:
+        """Whether everything is answered but a WAIT."""
+        return self._outstanding_meets is None and self._outstanding == 1
+
+    @property
+    def log_id(self) -> ClientId | None:
+        """Its name in the log, once something may be attached to it."""
+        return self._client_id
 
     @property
     def idle(self) -> bool:

@@ -25,7 +25,15 @@ from resplock.errors import StorageError
 from resplock.node import Client, Node, Result
 from resplock.node.administration import Request, Transfer
 from resplock.node.messages import NodeMessage
-from resplock.operations import ClientId, Event, Operation, Query
+from resplock.operations import (
+    Acquire,
+    AcquireAll,
+    ClientId,
+    Event,
+    Granted,
+    Operation,
+    Query,
+)
 from resplock.raft.entries import Configuration, Member, SnapshotMeta
 from resplock.raft.messages import Message
 from resplock.raft.ready import Ready
@@ -127,6 +135,11 @@ class Engine:
         self.node.disconnect(id)
         self.schedule()
 
+    def give_back(self, wanted: Acquire | AcquireAll, granted: Granted) -> None:
+        """The client that was granted this, after a wait, has gone and cannot be told."""
+        self.node.give_back(wanted, granted)
+        self.schedule()
+
     def ask(self, client: Client, query: Query) -> None:
         """Answer a query in this turn."""
         self.node.ask(client, query)
@@ -215,6 +228,7 @@ class Engine:
         """Stop ticking, after a last turn for what was submitted."""
         if self._ticking is not None:
             self._ticking.cancel()
+        self._looks = _LOOKS_MAX
         self._turn()
         self._sync()
 

@@ -28,7 +28,7 @@ from resplock.limits import OUTPUT_PAUSE_BYTES
 from resplock.node import Client, NodeSettings, Result
 from resplock.node.administration import Request
 from resplock.node.pipeline import Counts
-from resplock.operations import Operation, Query
+from resplock.operations import Acquire, AcquireAll, ClientId, Granted, Operation, Query
 from resplock.raft.entries import Configuration, Member, SnapshotMeta
 from resplock.server.clients import Clients
 from resplock.server.connection import Connection
@@ -225,6 +225,9 @@ class FakeEngine:
             proposals=Counts(),
             unresolved=0,
             settings=NodeSettings(),
+            client_id=lambda serial: ClientId(NodeId("n1"), 1, serial),
+            departing=0,
+            is_cut_off=False,
             peek=lambda query: self._execute(query, False),
         )
         self.latencies = SimpleNamespace(average_ms=0.0, max_ms=0.0)
@@ -232,6 +235,8 @@ class FakeEngine:
         self.snapshots = SimpleNamespace(start=self._start_snapshot, running=False, last=None)
         self.snapshot_waiters: list[Callable[[Any], None]] = []
         self._index = 0
+        self.gone: list[ClientId] = []
+        self.given_back: list[tuple[Acquire | AcquireAll, Granted]] = []
 
     def submit(self, client: Client, operations: list[Operation]) -> None:
         assert operations
@@ -241,6 +246,15 @@ class FakeEngine:
         client, count = alone
         assert count == 1
         self.submit(client, [operation])
+
+    def submit_waiting(self, client: Client, operation: Operation) -> None:
+        self.submit(client, [operation])
+
+    def disconnect(self, id: ClientId) -> None:
+        self.gone.append(id)
+
+    def give_back(self, wanted: Acquire | AcquireAll, granted: Granted) -> None:
+        self.given_back.append((wanted, granted))
 
     def ask(self, client: Client, query: Query) -> None:
         self.waiting.append((client, query, False))

@@ -243,6 +243,27 @@ _CLIENT_SUBCOMMANDS = (
         ),
         replies=(shapes.OK,),
     ),
+    Command(
+        name="CLIENT UNBLOCK",
+        summary="Ends the wait of a connection of this node that waits in line.",
+        details=("Its place is given up, unless it is granted the lock at the same moment.",),
+        group=Group.CONNECTION,
+        flags=_CLIENT_ADMIN_FLAGS,
+        arguments=(
+            Integer(name="client-id", least=1, summary="As CLIENT ID gives it."),
+            OneOf(
+                name="unblock-type",
+                optional=True,
+                absent="TIMEOUT",
+                arguments=_words("TIMEOUT", "ERROR"),
+                summary="What it is answered: that its WAIT ran out, or -UNBLOCKED.",
+            ),
+        ),
+        replies=(
+            Reply("unblocked", Kind.INTEGER, "1."),
+            Reply("not-blocked", Kind.INTEGER, "0: it is not there, or does not wait."),
+        ),
+    ),
 )
 
 COMMANDS = (

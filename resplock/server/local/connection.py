@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from resplock.errors import CommandError
+from resplock.node import Result
+from resplock.operations import Cancelled, Unblock
 from resplock.resp.binding import Call
 from resplock.resp.replies import Simple, Verbatim
 from resplock.server.clocks import now_ms
 from resplock.server.connection import Connection
-from resplock.server.local.context import NOTHING, OK, Context, Handler
+from resplock.server.local.context import LATER, NOTHING, OK, Context, Handler
 
 REDIS_VERSION = "7.2.5"
 """The Redis that clients may take this for: below 8, which some probe for more commands."""
@@ -137,6 +139,31 @@ def client_kill(context: Context, connection: Connection, call: Call) -> Any:
     return killed
 
 
+def client_unblock(context: Context, asker: Connection, call: Call) -> Any:
+    """1 when the connection was blocked and is no more because of this, else 0."""
+    other = context.clients.get(call.values["client_id"])
+    if other is None or not other.blocked or other.log_id is None:
+        return 0
+    is_error = call.values["unblock_type"] == "ERROR"
+    asker.await_delivery()
+    context.engine.submit(_Unblocker(asker), [Unblock(other.log_id, is_error)])
+    return LATER
+
+
+class _Unblocker:
+    """The client of an Unblock: the outcome is a number, or why there is none."""
+
+    def __init__(self, asker: Connection) -> None:
+        self._asker = asker
+
+    def deliver(self, results: Sequence[Result]) -> None:
+        result = results[0]
+        self._asker.deliver([result.count if isinstance(result, Cancelled) else result])
+
+    def abort(self) -> None:
+        self._asker.abort()
+
+
 def client_flag(_: Context, connection: Connection, call: Call) -> Any:
     """NO-EVICT and NO-TOUCH: kept for CLIENT LIST, and without any other effect."""
     enabled = call.values["enabled"] == "ON"
@@ -222,6 +249,7 @@ def _flags(connection: Connection) -> str:
     """In Redis's order; N for none."""
     flags = {
         "P": connection.subscriptions,
+        "b": connection.blocked,
         "r": connection.read_only,
         "e": connection.no_evict,
         "T": connection.no_touch,
@@ -247,4 +275,5 @@ HANDLERS: dict[str, Handler] = {
     "CLIENT NO-EVICT": client_flag,
     "CLIENT NO-TOUCH": client_flag,
     "CLIENT REPLY": client_reply,
+    "CLIENT UNBLOCK": client_unblock,
 }

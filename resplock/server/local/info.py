@@ -60,7 +60,7 @@ def _clients(context: Context) -> Fields:
     return {
         "connected_clients": len(context.clients),
         "maxclients": context.clients.maxclients,
-        "blocked_clients": 0,
+        "blocked_clients": context.clients.blocked,
     }
 
 
