@@ -218,6 +218,8 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("CLIENT NO-EVICT on", "CLIENT NO-EVICT", {"enabled": "ON"}),
     ("CLIENT NO-TOUCH off", "CLIENT NO-TOUCH", {"enabled": "OFF"}),
     ("CLIENT REPLY skip", "CLIENT REPLY", {"mode": "SKIP"}),
+    ("CLIENT UNBLOCK 7", "CLIENT UNBLOCK", {"client_id": 7, "unblock_type": None}),
+    ("CLIENT UNBLOCK 7 error", "CLIENT UNBLOCK", {"client_id": 7, "unblock_type": "ERROR"}),
     ("CLIENT HELP", "CLIENT HELP", NOTHING),
     ("COMMAND", "COMMAND", NOTHING),
     ("COMMAND COUNT", "COMMAND COUNT", NOTHING),

@@ -260,8 +260,8 @@ _CLIENT_SUBCOMMANDS = (
             ),
         ),
         replies=(
-            Reply("unblocked", Kind.INTEGER, "1."),
-            Reply("not-blocked", Kind.INTEGER, "0: it is not there, or does not wait."),
+            Reply("unblocked", Kind.INTEGER, "Its wait is over: 1."),
+            Reply("not-blocked", Kind.INTEGER, "It is not there, or does not wait: 0."),
         ),
     ),
 )
