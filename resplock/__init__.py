@@ -11,6 +11,7 @@ it is told, and carries a fencing version. A guided tour of the files:
     state/               the replicated lock table                               (pure)
     resp/                RESP bytes <-> typed operations and replies             (pure)
     operations.py        the vocabulary between resp and state                   (pure)
+    client/              resplock.Lock and its like, over redis-py
     types.py errors.py limits.py glob.py addresses.py    what all of them share  (pure)
 
 Follow one LOCK.ACQUIRE: server/connection.py takes the bytes, resp/parser.py cuts them into
@@ -20,4 +21,24 @@ state/table.py applies it once a majority has it, and resp/replies.py turns the 
 On a follower node/ forwards it to the leader instead, and passes the outcome on.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resplock.client import AsyncLock, DeadlockError, Lock, LockError, LockNotOwnedError
+
 __version__ = "0.1.0"
+__all__ = ["AsyncLock", "DeadlockError", "Lock", "LockError", "LockNotOwnedError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """The client's names. They bring redis-py with them, which the server does without."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("resplock.client"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

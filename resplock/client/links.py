@@ -1,0 +1,85 @@
+"""Where a sync client's commands go: to the node that it knows, or to the leader.
+
+redis.Redis has one pool of connections, to whichever node it was given or, through Sentinel, to the
+leader. A node that redirects answers -MOVED, which a plain client does not follow by itself: it is
+followed here. RedisCluster has a pool for each node, and learns anew who leads when one fails.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Protocol
+
+from redis import RedisCluster
+from redis.exceptions import ConnectionError, MovedError, RedisClusterException
+
+
+class Link(Protocol):
+    """Of one client."""
+
+    def pool(self) -> Any:
+        """The pool of connections to use now."""
+
+    def failed(self, error: Exception) -> None:
+        """A command met this error: look elsewhere next time, if there is elsewhere."""
+
+
+class PlainLink:
+    """redis.Redis, with or without Sentinel."""
+
+    def __init__(self, client: Any) -> None:
+        self._own_pool = client.connection_pool
+        self._leader: Any = None
+
+    def pool(self) -> Any:
+        """The leader's, if this client was told where it is."""
+        return self._leader or self._own_pool
+
+    def failed(self, error: Exception) -> None:
+        """Follow -MOVED; go back to the client's own node when the leader fails."""
+        former, self._leader = self._leader, None
+        if former is not None:
+            former.disconnect()
+        if isinstance(error, MovedError):
+            self._leader = pool_at(self._own_pool, error.host, error.port)
+
+
+class ClusterLink:
+    """redis.RedisCluster. The leader has all slots."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = weakref.proxy(client)
+        self._is_stale = False
+
+    def pool(self) -> Any:
+        """The leader's."""
+        try:
+            if self._is_stale:
+                self._client.nodes_manager.initialize()
+                self._is_stale = False
+            node = self._client.get_node_from_key("")
+            return self._client.get_redis_connection(node).connection_pool
+        except RedisClusterException as error:
+            raise ConnectionError(str(error)) from error
+
+    def failed(self, error: Exception) -> None:
+        """Ask who leads before the next command."""
+        self._is_stale = True
+
+
+def link_of(client: Any) -> Link:
+    """The same for all locks of a client."""
+    link = _links.get(client)
+    if link is None:
+        kind = ClusterLink if isinstance(client, RedisCluster) else PlainLink
+        link = _links[client] = kind(client)
+    return link
+
+
+def pool_at(pool: Any, host: str, port: int) -> Any:
+    """A pool like this one, to another node."""
+    settings = {**pool.connection_kwargs, "host": host, "port": port}
+    return type(pool)(connection_class=pool.connection_class, **settings)
+
+
+_links: weakref.WeakKeyDictionary[Any, Link] = weakref.WeakKeyDictionary()

@@ -1,0 +1,254 @@
+"""Carrying out the rules with asyncio: redis.asyncio.Redis, Sentinel's masters and RedisCluster.
+
+What `threads.py` does with threads is done here with tasks and the event loop's own timers; see there
+for how connections are used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+from redis import RedisError, ResponseError
+from redis.asyncio import RedisCluster
+from redis.exceptions import ConnectionError, MovedError, RedisClusterException
+
+from resplock.client.effects import Call, Effect, Mutex, Sleep, Steps, Take, patience_of
+from resplock.client.hold import Hold
+from resplock.client.links import pool_at
+from resplock.client.lost import LostBase
+from resplock.client.trouble import Unsent, is_of_node, no_reply
+
+Result = TypeVar("Result")
+
+_NEVER_S = 3600.0
+"""A timeout for redis-py's reads, which ours always comes before."""
+
+
+class AsyncLost(LostBase):
+    """Whether a hold was lost; what `AsyncLock.lost` gives. Like `Lost`, and `wait` is awaited."""
+
+    def __init__(self, hold: Hold | None) -> None:
+        super().__init__(hold)
+        self._event = asyncio.Event()
+
+    async def wait(self) -> bool:
+        """Return once the hold is lost: True."""
+        if not self:
+            await self._event.wait()
+        return True
+
+    def set(self) -> None:
+        """Wake whoever waits."""
+        self._event.set()
+
+
+class Tasks:
+    """The Runtime of an asyncio client. See `core.Runtime`."""
+
+    def __init__(self, client: Any) -> None:
+        self._link = link_of(client)
+
+    async def run(self, steps: Steps[Result]) -> Result:
+        """Carry the steps out in this task."""
+        try:
+            effect = next(steps)
+            while True:
+                try:
+                    answer = await self._do(effect)
+                except BaseException as error:  # noqa: BLE001 - the rule decides, and raises it again
+                    effect = steps.throw(error)
+                else:
+                    effect = steps.send(answer)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+    async def _do(self, effect: Effect) -> Any:
+        match effect:
+            case Call():
+                return await call(self._link, effect)
+            case Sleep(seconds):
+                await asyncio.sleep(seconds)
+            case Take(mutex):
+                await mutex.acquire()
+        return None
+
+    # --- Runtime ---
+
+    def clock(self) -> float:
+        """Monotonic, in seconds."""
+        return time.monotonic()
+
+    def mutex(self) -> Mutex:
+        """Free."""
+        return asyncio.Lock()
+
+    def call_at(self, when: float, action: Callable[[], None]) -> asyncio.TimerHandle:
+        """Have something that does not block done at a moment on the clock."""
+        return asyncio.get_running_loop().call_later(max(when - time.monotonic(), 0.0), action)
+
+    def start(self, steps: Steps[Any], then: Callable[[], None]) -> asyncio.Task[None]:
+        """Carry steps out in a task of their own."""
+
+        async def work() -> None:
+            await self.run(steps)
+            then()
+
+        return _task(work())
+
+    def new_lost(self, hold: Hold | None) -> AsyncLost:
+        """What `lock.lost` gives."""
+        return AsyncLost(hold)
+
+    def tell(self, lost: AsyncLost, callbacks: list[Callable[[AsyncLost], object]]) -> None:
+        """Wake whoever waits for the loss, and call back."""
+        lost.set()
+        for callback in callbacks:
+            _task(_call_back(callback, lost))
+
+
+async def _call_back(callback: Callable[[AsyncLost], object], lost: AsyncLost) -> None:
+    result = callback(lost)
+    if inspect.isawaitable(result):
+        await result
+
+
+def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that is kept until it is done: the event loop itself keeps none."""
+    task = asyncio.get_running_loop().create_task(work)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    return task
+
+
+_tasks: set[asyncio.Task[None]] = set()
+
+
+async def call(link: AsyncLink, effect: Call) -> Any:
+    """One command over one connection, once."""
+    try:
+        connection = await link.take()
+    except (RedisError, OSError) as error:
+        link.failed(error)
+        raise Unsent(error) from error
+    is_answered = False
+    try:
+        await connection.send_command(*effect.words)
+        patience_s = patience_of(effect, connection.socket_timeout)
+        try:
+            async with asyncio.timeout(patience_s):
+                reply = await connection.read_response(timeout=_NEVER_S)
+        except TimeoutError:
+            raise no_reply(effect.words[0], patience_s) from None
+        is_answered = True
+    except ResponseError as error:
+        is_answered = True
+        if is_of_node(error):
+            link.failed(error)
+        raise
+    except (RedisError, OSError) as error:
+        link.failed(error)
+        raise
+    finally:
+        if not is_answered:
+            await connection.disconnect(nowait=True)
+        await link.give_back(connection)
+    return reply
+
+
+# --- where commands go: see `links` --------------------------------------------------------------
+
+
+class AsyncLink(Protocol):
+    """Of one client."""
+
+    async def take(self) -> Any:
+        """A connection."""
+
+    async def give_back(self, connection: Any) -> None:
+        """One that `take` gave."""
+
+    def failed(self, error: Exception) -> None:
+        """A command met this error: look elsewhere next time, if there is elsewhere."""
+
+
+class PlainLink:
+    """redis.asyncio.Redis, with or without Sentinel."""
+
+    def __init__(self, client: Any) -> None:
+        self._own_pool = client.connection_pool
+        self._pools: dict[Any, Any] = {}
+        self._leader: Any = None
+
+    async def take(self) -> Any:
+        """From the leader's pool, if this client was told where it is."""
+        pool = self._leader or self._own_pool
+        connection = await pool.get_connection()
+        self._pools[connection] = pool
+        return connection
+
+    async def give_back(self, connection: Any) -> None:
+        """To the pool that it came from."""
+        await self._pools.pop(connection).release(connection)
+
+    def failed(self, error: Exception) -> None:
+        """Follow -MOVED; go back to the client's own node when the leader fails."""
+        former, self._leader = self._leader, None
+        if former is not None:
+            _task(former.disconnect())
+        if isinstance(error, MovedError):
+            self._leader = pool_at(self._own_pool, error.host, error.port)
+
+
+class ClusterLink:
+    """redis.asyncio.RedisCluster. The leader has all slots."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = weakref.proxy(client)
+        self._nodes: dict[Any, Any] = {}
+        self._is_stale = True
+
+    async def take(self) -> Any:
+        """A connection to the leader."""
+        try:
+            if self._is_stale:
+                await self._client.initialize()
+                await self._client.nodes_manager.initialize()
+                self._is_stale = False
+            node = self._client.get_node_from_key("")
+        except RedisClusterException as error:
+            raise ConnectionError(str(error)) from error
+        assert node is not None, "the leader has all slots"
+        connection = node.acquire_connection()
+        try:
+            await connection.connect()
+        except BaseException:
+            node.release(connection)
+            raise
+        self._nodes[connection] = node
+        return connection
+
+    async def give_back(self, connection: Any) -> None:
+        """To the node that it came from."""
+        self._nodes.pop(connection).release(connection)
+
+    def failed(self, error: Exception) -> None:
+        """Ask who leads before the next command."""
+        self._is_stale = True
+
+
+def link_of(client: Any) -> AsyncLink:
+    """The same for all locks of a client."""
+    link = _links.get(client)
+    if link is None:
+        kind = ClusterLink if isinstance(client, RedisCluster) else PlainLink
+        link = _links[client] = kind(client)
+    return link
+
+
+_links: weakref.WeakKeyDictionary[Any, AsyncLink] = weakref.WeakKeyDictionary()
