@@ -29,6 +29,8 @@ from resplock.operations import (
 )
 from resplock.types import NodeId
 
+_LOOK_EVERY_MS = 500
+
 
 class Departures:
     """What one node has to tell the log of its clients. It is the Client that asks for it."""
@@ -111,7 +113,7 @@ class Departures:
 class Absences:
     """Which lives of which nodes are over, as one leader sees it."""
 
-    __slots__ = ("_id", "_incarnation", "_over", "_since_ms")
+    __slots__ = ("_id", "_incarnation", "_next_look_ms", "_over", "_since_ms")
 
     def __init__(self, id: NodeId, incarnation: int) -> None:
         self._id = id
@@ -120,6 +122,7 @@ class Absences:
         """The last life of each node that another one has followed here."""
         self._since_ms: dict[tuple[NodeId, int], int] = {}
         """Since when a life seems to be over."""
+        self._next_look_ms = 0
 
     def followed(self, node: NodeId, incarnation: int) -> None:
         """This life of a node is over: there is a link to another one."""
@@ -129,6 +132,10 @@ class Absences:
     def forget(self) -> None:
         """This node leads no longer: it is for the next leader to look."""
         self._since_ms.clear()
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether it is time to `look`."""
+        return now_ms >= self._next_look_ms
 
     def look(
         self, attached: Iterable[tuple[NodeId, int]], linked: dict[NodeId, int], now_ms: int
@@ -140,6 +147,7 @@ class Absences:
         and not yet known to be: so it proves something only with time, or when it is known here
         which of the two came later.
         """
+        self._next_look_ms = now_ms + _LOOK_EVERY_MS
         found: dict[tuple[NodeId, int], int] = {}
         over: list[NodeGone] = []
         for node, incarnation in attached:

@@ -214,7 +214,7 @@ class Node:
         self._give_up_unserved(now_ms)
         self._departures.look(now_ms)
         self._waits.look(now_ms, self._pipeline.serial)
-        if self.core.is_leader:
+        if self.core.is_leader and self._absences.is_due(now_ms):
             self._look_for_absent(now_ms)
 
     # --- other nodes -----------------------------------------------------------------------------

@@ -17,27 +17,45 @@ Invariant: each operation that was Blocked is answered once, unless its client h
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 from resplock.node.departures import Departures
 from resplock.node.links import Remote
 from resplock.node.runs import Answers, Client, Result, Run
-from resplock.operations import Blocked, ClientId, Ended, Granted, InDoubt, Operation, Undelivered
+from resplock.operations import (
+    Acquire,
+    AcquireAll,
+    Blocked,
+    ClientId,
+    Ended,
+    Granted,
+    InDoubt,
+    Undelivered,
+)
 from resplock.raft.core import RaftCore
 from resplock.state.table import LockTable
 
 _LOOK_EVERY_MS = 500
 
+Wanted: TypeAlias = Acquire | AcquireAll
+
 
 class Wait:
     """A place in line that a client of this node is answered for."""
 
-    __slots__ = ("client", "deadline_ms", "id")
+    __slots__ = ("client", "deadline_ms", "wanted")
 
-    def __init__(self, client: Client | None, id: ClientId | None, deadline_ms: int) -> None:
+    def __init__(self, client: Client | None, wanted: Wanted, deadline_ms: int) -> None:
         self.client = client
         """None once it has left."""
-        self.id = id
+        self.wanted = wanted
         self.deadline_ms = deadline_ms
+
+    @property
+    def id(self) -> ClientId | None:
+        """What the log calls the client."""
+        options = self.wanted.options
+        return None if options is None else options.client
 
 
 class Waits:
@@ -97,37 +115,36 @@ class Waits:
         for (client, share), (_, operations) in zip(
             run.answers(results), run.shares(), strict=True
         ):
-            result = share[0]
-            if not isinstance(result, Blocked) or isinstance(client, Remote):
+            result, wanted = share[0], operations[0]
+            if (
+                isinstance(result, Blocked)
+                and isinstance(wanted, Acquire | AcquireAll)
+                and not isinstance(client, Remote)
+            ):
+                end = self._begin(client, wanted, result.ticket, is_applied)
+                if end is not None:
+                    yield client, [end]
+            else:
                 yield client, share
-                continue
-            end = self._begin(client, operations[0], result.ticket, is_applied)
-            if end is not None:
-                yield client, [end]
 
     def _begin(
-        self, client: Client | None, operation: Operation, ticket: int, is_applied: bool
+        self, client: Client | None, wanted: Wanted, ticket: int, is_applied: bool
     ) -> Result | None:
         """A client of this node waits; or how its wait has ended already."""
-        options = getattr(operation, "options", None)
-        id = options.client if options else None
-        wait_ms = options.wait_ms if options else 0
-        wait = Wait(client, id, self.now_ms + wait_ms + self._patience_ms)
-        if id in self._departures:
+        wait_ms = wanted.options.wait_ms if wanted.options else 0
+        wait = Wait(client, wanted, self.now_ms + wait_ms + self._patience_ms)
+        if wait.id in self._departures:
             wait.client = None
         early = self._early.pop(ticket, None)
         if early is not None:
             return self._end(wait, early[0])
-        if not is_applied and self._is_over(ticket):
-            return InDoubt() if wait.client else None
+        is_known = not is_applied and ticket <= self._core.applied_index
+        if is_known and not self.table.is_waiting(wanted, ticket):
+            return InDoubt() if wait.client else None  # it has ended in a snapshot
         self._waits[ticket] = wait
-        if id is not None:
-            self._by_client[id] = wait
+        if wait.id is not None:
+            self._by_client[wait.id] = wait
         return None
-
-    def _is_over(self, ticket: int) -> bool:
-        """Whether a place that this node does not wait for yet has ended, in a snapshot."""
-        return ticket <= self._core.applied_index and not self.table.is_waiting(ticket)
 
     # --- their ends ------------------------------------------------------------------------------
 
@@ -175,7 +192,13 @@ class Waits:
     def installed(self, table: LockTable) -> None:
         """The table is another: what has ended in it meanwhile was not seen."""
         self.table = table
-        self._doubt([ticket for ticket in self._waits if not table.is_waiting(ticket)])
+        self._doubt(
+            [
+                ticket
+                for ticket, wait in self._waits.items()
+                if not table.is_waiting(wait.wanted, ticket)
+            ]
+        )
 
     def look(self, now_ms: int, oldest: int) -> None:
         """Let time pass: give up what has no end, and forget what nobody will ask for.

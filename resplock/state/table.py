@@ -129,8 +129,8 @@ class LockTable:
         """The waits that the last entry ended, in the order of the log. To be taken after each."""
         return []
 
-    def is_waiting(self, ticket: int) -> bool:
-        """Whether the place that was taken with this ticket has not ended."""
+    def is_waiting(self, wanted: Acquire | AcquireAll, ticket: int) -> bool:
+        """Whether the wait for this, which was answered Blocked with this ticket, has not ended."""
         return False
 
     def attached_lives(self) -> list[tuple[NodeId, int]]:

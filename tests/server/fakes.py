@@ -28,7 +28,16 @@ from resplock.limits import OUTPUT_PAUSE_BYTES
 from resplock.node import Client, NodeSettings, Result
 from resplock.node.administration import Request
 from resplock.node.pipeline import Counts
-from resplock.operations import Acquire, AcquireAll, ClientId, Granted, Operation, Query
+from resplock.operations import (
+    Acquire,
+    AcquireAll,
+    Blocked,
+    ClientId,
+    Ended,
+    Granted,
+    Operation,
+    Query,
+)
 from resplock.raft.entries import Configuration, Member, SnapshotMeta
 from resplock.server.clients import Clients
 from resplock.server.connection import Connection
@@ -235,6 +244,9 @@ class FakeEngine:
         self.snapshots = SimpleNamespace(start=self._start_snapshot, running=False, last=None)
         self.snapshot_waiters: list[Callable[[Any], None]] = []
         self._index = 0
+        self._ends: list[Ended] = []
+        self.blocked: dict[int, Client] = {}
+        """Who waits in line, by ticket."""
         self.gone: list[ClientId] = []
         self.given_back: list[tuple[Acquire | AcquireAll, Granted]] = []
 
@@ -274,10 +286,24 @@ class FakeEngine:
             client = self.waiting[0][0]
             results: list[Result] = []
             while answered < count and self.waiting and self.waiting[0][0] is client:
-                results.append(self._execute(*self.waiting.popleft()[1:]))
+                result = self._execute(*self.waiting.popleft()[1:])
                 answered += 1
-            client.deliver(results)
+                if isinstance(result, Blocked):
+                    self.blocked[result.ticket] = client
+                else:
+                    results.append(result)
+            if results:
+                client.deliver(results)
+            self._tell_of_ends()
         return answered
+
+    def _tell_of_ends(self) -> None:
+        """Answer those whose wait has ended."""
+        ends, self._ends = self._ends, []
+        for ended in ends:
+            client = self.blocked.pop(ended.ticket, None)
+            if client is not None:
+                client.deliver([ended.outcome])
 
     def deliver(self, results: Sequence[Result]) -> None:
         """Answer the oldest command with this."""
@@ -289,7 +315,9 @@ class FakeEngine:
     def _execute(self, command: Any, is_operation: bool) -> Result:
         if is_operation:
             self._index += 1
-            return self.table.apply(Index(self._index), STAMP_MS, [command])[0]
+            [outcome] = self.table.apply(Index(self._index), STAMP_MS, [command])
+            self._ends += self.table.take_ended()
+            return outcome
         try:
             return queries.answer(self.table, command, STAMP_MS)
         except CommandError as refused:
