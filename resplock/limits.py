@@ -85,6 +85,9 @@ COMMAND_BYTES_MAX = 1 << 20
 """The longest single command, all its arguments together."""
 OUTPUT_BUFFER_BYTES_MAX = 1 << 20
 """Replies that a client leaves unread before it is disconnected."""
+PUSHED_BYTES_MAX = 32 << 20
+"""Messages that a subscriber leaves unread before it is disconnected, as in Redis: what happens to
+locks may come in bursts, and is sent as a whole before any of it can be read."""
 OUTPUT_PAUSE_BYTES = 64 * 1024
 """Replies that a client leaves unread before its commands are read no further."""
 CLIENTS_MAX = 10_000
@@ -101,6 +104,16 @@ PATTERN_SUBSCRIPTIONS_MAX = 64
 """Patterns of one connection: every message is compared with each."""
 CHANNELS_MAX = 100_000
 """Different channels that are subscribed to on one node."""
+OWNERS_WATCHED_MAX = 256
+"""Owners that one connection watches."""
+OWNERS_WATCHED_ON_NODE_MAX = 32_768
+"""Different owners that are watched on one node."""
+EVENTS_TOLD_MAX = 512
+"""Events that subscribers are told in one turn of the event loop; the others wait for the next."""
+EVENTS_TOLD_BYTES_MAX = 4 << 20
+"""A turn ends earlier when it has told so much, to all subscribers together."""
+EVENTS_QUEUED_MAX = 250_000
+"""Events that wait to be told before those who listen for any are disconnected."""
 PATTERNS_MAX = 1024
 """Different patterns that are subscribed to on one node."""
 CHANNELS_BYTES_MAX = 1 << 20

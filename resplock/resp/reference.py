@@ -9,7 +9,7 @@ table's: a change of the page is a change of the table.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from textwrap import wrap
 
@@ -28,6 +28,7 @@ from resplock.resp.arguments import (
 from resplock.resp.binding import default_of
 from resplock.resp.command import Command, Group
 from resplock.resp.commands import COMMANDS
+from resplock.resp.events import KINDS
 from resplock.resp.failures import ERRORS
 from resplock.resp.shapes import Field, Kind, Reply
 
@@ -84,6 +85,7 @@ def _lines() -> Iterator[str]:
         yield f"- [{_TITLES[group][0]}](#{_anchor(_TITLES[group][0])}): " + ", ".join(
             f"[{command.name}](#{_anchor(command.name)})" for command in commands
         )
+    yield "- [Events](#events)"
     yield "- [Errors](#errors)"
     for group in _TITLES:
         title, about = _TITLES[group]
@@ -92,6 +94,7 @@ def _lines() -> Iterator[str]:
             if command.group is group:
                 for each in command.walk():
                     yield from _command(each)
+    yield from _events()
     yield from _errors()
 
 
@@ -230,6 +233,44 @@ def _field_kind(field: Field) -> str:
     return f"{field.kind} or nil" if field.nullable else str(field.kind)
 
 
+_EVENTS = f"""
+What happens to locks is published on channels, the same on every node: each tells its own clients,
+once it has applied what is committed, in the order of the log, each event once. Nothing is told that
+did not happen. `CONFIG GET notify-keyspace-events` says `AKE`.
+
+| channel | text |
+| --- | --- |
+| `__keyspace@<db>__:<key>` | the event |
+| `__keyevent@<db>__:<event>` | the key |
+| `__lock__:<key>` | `event=expired db=0 owner=me version=7 reason=` |
+
+In the values of a `__lock__` line, a percent sign and bytes outside of `!` to `~` are written as `%XX`,
+as in URLs. Three messages of one event come in the order of this table.
+
+What a subscriber can miss, and how it notices: from the reply to SUBSCRIBE on it is told of everything,
+for as long as its connection is open. The messages of a change of leader come late, and none is left
+out or told twice. Who has lost the connection has missed what happened meanwhile: subscribe again,
+then look with LOCK.GET, and compare versions. A node that cannot tell of everything closes the
+connections that listen for events: when it was away for so long that it got a part of the log as a
+snapshot, when a client does not read, or when more than {limits.EVENTS_QUEUED_MAX} events wait to be
+told. A node that is cut off from the others tells of nothing until it is back: `+odown` is published
+there once it knows of no leader, and `-odown` or `+switch-master` when it does again.
+
+A message may tell of what LOCK.GET has shown already, when a node that is behind publishes it: the
+version says which is newer. A message is not a promise for now: a lock that was just released may
+be held again.
+"""
+
+
+def _events() -> Iterator[str]:
+    yield from ("", "## Events")
+    for paragraph in _EVENTS.strip().split("\n\n"):
+        yield ""
+        yield from [paragraph] if paragraph.startswith("|") else wrap(paragraph, 99)
+    rows = ((f"`{kind.name}`", kind.meaning, kind.reasons) for kind in KINDS.values())
+    yield from _table(("event", "what", "reason"), list(rows))
+
+
 def _errors() -> Iterator[str]:
     yield from ("", "## Errors", "")
     yield "The first word of an error is its code. Texts are for people and may change."
@@ -239,7 +280,7 @@ def _errors() -> Iterator[str]:
             yield from ("", "Not given in this version.")
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """A Markdown table, without the columns that are empty."""
     used = [place for place in range(len(head)) if any(row[place] for row in rows)]
     yield ""

@@ -124,6 +124,7 @@ class Server:
         clients.local = LocalCommands(context)
         listener = await self._listen(clients)
         context.port = listener.sockets[0].getsockname()[1]
+        engine.on_events, engine.on_skipped = clients.events.publish, clients.events.skipped
         announcer = Announcer(context.view, clients.pubsub)
 
         def look() -> None:

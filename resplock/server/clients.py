@@ -27,6 +27,7 @@ from resplock.resp.replies import Failure
 from resplock.server.clocks import now_ms
 from resplock.server.connection import Connection
 from resplock.server.engine import Engine
+from resplock.server.events import Events
 from resplock.server.pubsub import PubSub
 
 if TYPE_CHECKING:
@@ -100,12 +101,19 @@ class Clients:
         self._charged = 0
         self._complaints: dict[str, _Complaint] = {}
         self.call_soon: Callable[[Callable[[], None]], object] = self._loop.call_soon
+        self.events = Events(self.pubsub, self._keep_events, self.call_soon)
 
     def __len__(self) -> int:
         return len(self._connections)
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(list(self._connections.values()))
+
+    def _keep_events(self, keep: bool) -> None:
+        node = self._engine.node
+        node.keeps_events = keep
+        if not keep:
+            node.take_events()  # nobody is left to tell, and who comes later does not mean these
 
     @property
     def open_to_all(self) -> bool:
@@ -169,6 +177,7 @@ class Clients:
             del self._watched[connection.id]
             self.commands_of_gone += connection.commands_run
             self.pubsub.leave(connection)
+            self.events.leave(connection)
 
     def get(self, client_id: int) -> Connection | None:
         """The connection with this id, if it is there."""
@@ -242,7 +251,7 @@ class Clients:
                 self.close(connection, overdue)
             else:
                 self._held += connection.parser.buffered + watched.unsent
-                self._held += self.pubsub.of(connection).bytes
+                self._held += self.pubsub.of(connection).bytes + self.events.bytes_of(connection)
 
     def _begin_sweep(self, stamp_ms: int) -> None:
         """The last sweep is over: what it has found, and whom the next one is to look at."""

@@ -33,9 +33,9 @@ from msgspec.structs import replace
 from resplock.errors import CommandError, ProtocolError
 from resplock.limits import (
     DISCONNECTS_QUEUED_MAX,
-    OUTPUT_BUFFER_BYTES_MAX,
     OUTPUT_PAUSE_BYTES,
     PIPELINE_DEPTH_MAX,
+    PUSHED_BYTES_MAX,
     QUERY_BUFFER_BYTES_MAX,
 )
 from resplock.node import Result
@@ -89,7 +89,10 @@ would cost clients that never repeat themselves too much. (Odd, so that of two k
 ACQUIRE and RELEASE, both are met.)"""
 
 _FOR_SUBSCRIBERS = frozenset(
-    {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE", "PING", "QUIT", "RESET"}
+    {
+        *("SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE"),
+        *("PING", "QUIT", "RESET"),
+    }
 )
 """In RESP2 a message cannot be told from a reply: a subscriber may call nothing else there."""
 
@@ -522,8 +525,12 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._send()
             self._transport.write(data)
-            if self.unsent > OUTPUT_BUFFER_BYTES_MAX:
+            if self.unsent > PUSHED_BYTES_MAX:
                 self._clients.close(self, "it does not read what it is sent")
+
+    def cut_off(self, reason: str) -> None:
+        """Close it, because it was not told of everything that it listens for."""
+        self._clients.close(self, f"not all could be told to it: {reason}")
 
     # --- back-pressure ---------------------------------------------------------------------------
 
@@ -625,8 +632,10 @@ class Connection(asyncio.Protocol):
     # --- state that commands change --------------------------------------------------------------
 
     def speak(self, protocol_version: int) -> None:
-        """Answer in RESP2 or RESP3 from now on."""
+        """Answer in RESP2 or RESP3 from now on. In RESP2 nothing can be told of watched owners."""
         self.protocol_version = protocol_version
+        if protocol_version == 2:
+            self._clients.events.leave(self)
         self._follow_mode()
 
     def set_replies(self, mode: str) -> None:
@@ -667,6 +676,7 @@ class Connection(asyncio.Protocol):
         self._log_serial = self._clients.new_serial()
         self.holds_on_close = False
         self._clients.pubsub.leave(self)
+        self._clients.events.leave(self)
         self.subscriptions = 0
         self._follow_mode()
         self.authenticated = self.parser.authenticated = self._clients.open_to_all
@@ -697,6 +707,7 @@ class Connection(asyncio.Protocol):
     def memory(self) -> int:
         """About how many bytes wait in this process for this client to go on."""
         held = self.parser.buffered + self.unsent + self._clients.pubsub.of(self).bytes
+        held += self._clients.events.bytes_of(self)
         if self._backlog:
             held += QUERY_BUFFER_BYTES_MAX + 64 * sum(map(len, self._backlog))
         return held

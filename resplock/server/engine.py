@@ -108,6 +108,8 @@ class Engine:
         """Called at every tick, to look at what the turns have changed."""
         self.on_events: Callable[[list[Event]], None] = _drop
         """Called with what happened to locks, after the answers, while `node.keeps_events`."""
+        self.on_skipped: Callable[[], None] = _nothing
+        """Called when a snapshot took the place of events."""
 
     # --- what connections call -------------------------------------------------------------------
 
@@ -307,6 +309,8 @@ class Engine:
                 peers.send(message)
             peers.flush()
         self.node.advance(ready)
+        if ready.installed is not None:
+            self.on_skipped()
         for id in ready.snapshots_wanted:
             self._send_snapshot(id)
 

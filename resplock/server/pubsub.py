@@ -1,7 +1,11 @@
 """Who subscribes to what on this node, and the messages that go to them.
 
 I/O layer, though it only calls `Subscriber.push`. A message goes to the subscribers of its channel,
-then to those of each pattern that matches, as in Redis; who subscribed first gets it first.
+then to those of each pattern that matches, as in Redis; who subscribed first gets it first. What is
+published together reaches each subscriber in one piece.
+
+There is one shard: a message reaches who has subscribed to its channel by SSUBSCRIBE, too. As in
+Redis, these subscriptions are counted apart.
 
 Bounds: a connection's subscriptions and patterns, and the node's different channels and patterns
 (limits.py). A subscriber that does not read is closed by its connection.
@@ -26,19 +30,38 @@ class Subscriber(Protocol):
     def push(self, data: bytes) -> None:
         """Send it bytes that it did not ask for just now."""
 
+    def cut_off(self, reason: str) -> None:
+        """Close it, because it was not told of everything."""
+
+
+class Watcher(Protocol):
+    """Who is told what anybody listens to."""
+
+    def channel_heard(self, channel: bytes, heard: bool) -> None:
+        """Somebody listens to this channel by its name, or nobody does any more."""
+
+    def pattern_heard(self, pattern: bytes, heard: bool) -> None:
+        """The same of the channels that match a pattern."""
+
 
 class Subscriptions:
     """What one subscriber listens to, in the order in which it began to."""
 
-    __slots__ = ("bytes", "channels", "patterns")
+    __slots__ = ("bytes", "channels", "patterns", "shard_channels")
 
     def __init__(self) -> None:
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
+        self.shard_channels: dict[bytes, None] = {}
         self.bytes = 0
         """Of their names."""
 
     def __len__(self) -> int:
+        return len(self.channels) + len(self.patterns) + len(self.shard_channels)
+
+    @property
+    def plain(self) -> int:
+        """How many there are that SUBSCRIBE and PSUBSCRIBE made."""
         return len(self.channels) + len(self.patterns)
 
 
@@ -46,8 +69,8 @@ NO_SUBSCRIPTIONS = Subscriptions()
 """Of a connection that never subscribed."""
 
 
-class _Listeners:
-    """Who listens to each channel, or to each pattern."""
+class Listeners:
+    """Who listens to each of some names."""
 
     __slots__ = ("_table",)
 
@@ -59,6 +82,9 @@ class _Listeners:
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._table)
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._table
 
     def of(self, name: bytes) -> Collection[Subscriber]:
         return self._table.get(name, ())
@@ -81,10 +107,16 @@ class PubSub:
     """The subscriptions of one node's connections."""
 
     def __init__(self) -> None:
-        self._channels = _Listeners()
-        self._patterns = _Listeners()
+        self._channels = Listeners()
+        self._shard_channels = Listeners()
+        self._patterns = Listeners()
+        self._watcher: Watcher | None = None
         self._matchers: dict[bytes, glob.Matcher] = {}
         self._subscriptions: dict[Subscriber, Subscriptions] = {}
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell it of what anybody listens to from now on. There is one watcher."""
+        self._watcher = watcher
 
     # --- subscribing -----------------------------------------------------------------------------
 
@@ -93,89 +125,141 @@ class PubSub:
         return self._subscriptions.get(who, NO_SUBSCRIPTIONS)
 
     def admit(
-        self, who: Subscriber, *, channels: tuple[bytes, ...] = (), patterns: tuple[bytes, ...] = ()
+        self,
+        who: Subscriber,
+        *,
+        channels: tuple[bytes, ...] = (),
+        patterns: tuple[bytes, ...] = (),
+        shard_channels: tuple[bytes, ...] = (),
     ) -> None:
         """Raise BUSY, before anything is done, if these would be more than a bound allows."""
         own = self.of(who)
         wanted_patterns = own.patterns.keys() | patterns
         total = len(own.channels.keys() | channels) + len(wanted_patterns)
+        total += len(own.shard_channels.keys() | shard_channels)
         if total > limits.SUBSCRIPTIONS_MAX:
             raise _too_many(f"{limits.SUBSCRIPTIONS_MAX} subscriptions of one connection")
         if len(wanted_patterns) > limits.PATTERN_SUBSCRIPTIONS_MAX:
             raise _too_many(f"{limits.PATTERN_SUBSCRIPTIONS_MAX} patterns of one connection")
-        if len(self._channels) + self._channels.new_names(channels) > limits.CHANNELS_MAX:
+        new = self._channels.new_names(channels) + self._shard_channels.new_names(shard_channels)
+        if len(self._channels) + len(self._shard_channels) + new > limits.CHANNELS_MAX:
             raise _too_many(f"{limits.CHANNELS_MAX} channels on this node")
         if len(self._patterns) + self._patterns.new_names(patterns) > limits.PATTERNS_MAX:
             raise _too_many(f"{limits.PATTERNS_MAX} patterns on this node")
 
     def subscribe(self, who: Subscriber, channel: bytes) -> int:
-        """Listen to a channel; how many subscriptions there are then. `admit` it first."""
+        """Listen to a channel; how many plain subscriptions there are then. `admit` it first."""
         own = self._subscriptions.setdefault(who, Subscriptions())
         if channel not in own.channels:
             own.channels[channel] = None
-            own.bytes += len(channel)
-            self._channels.add(channel, who)
-        return len(own)
+            self._listen(self._channels, who, own, channel)
+        return own.plain
 
     def unsubscribe(self, who: Subscriber, channel: bytes) -> int:
-        """Listen to a channel no more; how many subscriptions there are then."""
+        """Listen to a channel no more; how many plain subscriptions there are then."""
         own = self.of(who)
         if channel in own.channels:
             del own.channels[channel]
-            own.bytes -= len(channel)
-            self._channels.remove(channel, who)
-            self._forget_if_empty(who, own)
-        return len(own)
+            self._stop_listening(self._channels, who, own, channel)
+        return own.plain
+
+    def subscribe_shard(self, who: Subscriber, channel: bytes) -> int:
+        """As `subscribe`, and how many subscriptions of this kind there are then."""
+        own = self._subscriptions.setdefault(who, Subscriptions())
+        if channel not in own.shard_channels:
+            own.shard_channels[channel] = None
+            self._listen(self._shard_channels, who, own, channel)
+        return len(own.shard_channels)
+
+    def unsubscribe_shard(self, who: Subscriber, channel: bytes) -> int:
+        """As `unsubscribe`, and how many subscriptions of this kind there are then."""
+        own = self.of(who)
+        if channel in own.shard_channels:
+            del own.shard_channels[channel]
+            self._stop_listening(self._shard_channels, who, own, channel)
+        return len(own.shard_channels)
 
     def subscribe_pattern(self, who: Subscriber, pattern: bytes) -> int:
         """As `subscribe`, to every channel that matches."""
         own = self._subscriptions.setdefault(who, Subscriptions())
         if pattern not in own.patterns:
             own.patterns[pattern] = None
-            own.bytes += len(pattern)
-            self._patterns.add(pattern, who)
             if pattern not in self._matchers:
                 self._matchers[pattern] = glob.compile(pattern) if pattern else b"".__eq__
-        return len(own)
+            self._listen(self._patterns, who, own, pattern)
+        return own.plain
 
     def unsubscribe_pattern(self, who: Subscriber, pattern: bytes) -> int:
         """As `unsubscribe`, of a pattern."""
         own = self.of(who)
         if pattern in own.patterns:
             del own.patterns[pattern]
-            own.bytes -= len(pattern)
-            self._patterns.remove(pattern, who)
+            self._stop_listening(self._patterns, who, own, pattern)
             if not self._patterns.of(pattern):
                 del self._matchers[pattern]
-            self._forget_if_empty(who, own)
-        return len(own)
+        return own.plain
 
     def leave(self, who: Subscriber) -> None:
         """It listens to nothing any more."""
         own = self.of(who)
         for channel in list(own.channels):
             self.unsubscribe(who, channel)
+        for channel in list(own.shard_channels):
+            self.unsubscribe_shard(who, channel)
         for pattern in list(own.patterns):
             self.unsubscribe_pattern(who, pattern)
 
-    def _forget_if_empty(self, who: Subscriber, own: Subscriptions) -> None:
+    def _listen(
+        self, listeners: Listeners, who: Subscriber, own: Subscriptions, name: bytes
+    ) -> None:
+        own.bytes += len(name)
+        listeners.add(name, who)
+        if self._watcher is not None and len(listeners.of(name)) == 1:
+            self._tell(self._watcher, listeners, name, heard=True)
+
+    def _stop_listening(
+        self, listeners: Listeners, who: Subscriber, own: Subscriptions, name: bytes
+    ) -> None:
+        own.bytes -= len(name)
+        listeners.remove(name, who)
         if not own:
             del self._subscriptions[who]
+        if self._watcher is not None and not listeners.of(name):
+            self._tell(self._watcher, listeners, name, heard=False)
+
+    def _tell(self, watcher: Watcher, listeners: Listeners, name: bytes, *, heard: bool) -> None:
+        """A channel or pattern has its first listener, or has lost its last one."""
+        if listeners is self._patterns:
+            watcher.pattern_heard(name, heard)
+            return
+        other = self._channels if listeners is self._shard_channels else self._shard_channels
+        if not other.of(name):
+            watcher.channel_heard(name, heard)
 
     # --- publishing ------------------------------------------------------------------------------
 
     def publish(self, channel: bytes, message: bytes) -> int:
         """Send a message to who listens to its channel; how many copies were sent."""
-        sent = 0
+        outbox = Outbox()
+        self.put(outbox, channel, message)
+        return outbox.send()
+
+    def put(self, outbox: Outbox, channel: bytes, message: bytes) -> None:
+        """As `publish`, but only when the outbox is sent."""
         if listening := self._channels.of(channel):
-            sent += _send(listening, Push((b"message", channel, message)))
+            outbox.add(listening, Push((b"message", channel, message)))
+        if listening := self._shard_channels.of(channel):
+            outbox.add(listening, Push((b"smessage", channel, message)))
         for pattern, matches in self._matchers.items():
             if matches(channel):
                 push = Push((b"pmessage", pattern, channel, message))
-                sent += _send(self._patterns.of(pattern), push)
-        return sent
+                outbox.add(self._patterns.of(pattern), push)
 
     # --- what PUBSUB shows -----------------------------------------------------------------------
+
+    def everybody(self) -> list[tuple[Subscriber, Subscriptions]]:
+        """Who subscribes to anything, and to what."""
+        return list(self._subscriptions.items())
 
     @property
     def channel_count(self) -> int:
@@ -191,29 +275,67 @@ class PubSub:
         """How many listen to a channel by its name."""
         return len(self._channels.of(channel))
 
+    def shard_subscribers(self, channel: bytes) -> int:
+        """How many listen to a channel by SSUBSCRIBE."""
+        return len(self._shard_channels.of(channel))
+
     def channels(self, pattern: bytes = b"") -> list[bytes]:
         """Channels that match: not all of them once the list or the search grows too long."""
-        matches, steps_per_byte = glob.compile(pattern), glob.steps_per_byte(pattern)
-        found, steps, size = [], 0, 0
-        for channel in self._channels:
-            steps += 1 + len(channel) * steps_per_byte
-            if steps > limits.LIST_STEPS_MAX or size > limits.CHANNELS_BYTES_MAX:
-                break
-            if matches(channel):
-                found.append(channel)
-                size += len(channel)
-        return found
+        return _matching(self._channels, pattern)
+
+    def shard_channels(self, pattern: bytes = b"") -> list[bytes]:
+        """As `channels`, of those of SSUBSCRIBE."""
+        return _matching(self._shard_channels, pattern)
 
 
-def _send(listening: Collection[Subscriber], push: Push) -> int:
-    """Encode a message once for each protocol, and send it."""
-    encoded: dict[int, bytes] = {}
-    for who in (receivers := list(listening)):
-        protocol = who.protocol_version
-        if protocol not in encoded:
-            encoded[protocol] = encode(push, protocol)
-        who.push(encoded[protocol])
-    return len(receivers)
+class Outbox:
+    """Messages to subscribers, in order, until they are sent: in one piece to each."""
+
+    __slots__ = ("_parts", "bytes", "count")
+
+    def __init__(self) -> None:
+        self._parts: dict[Subscriber, list[bytes]] = {}
+        self.count = 0
+        """How many messages there are, each copy counted."""
+        self.bytes = 0
+        """How long they are together."""
+
+    def add(self, receivers: Collection[Subscriber], push: Push) -> None:
+        """Encode a message once for each protocol."""
+        encoded: dict[int, bytes] = {}
+        parts = self._parts
+        for who in receivers:
+            protocol = who.protocol_version
+            if protocol not in encoded:
+                encoded[protocol] = encode(push, protocol)
+            self.bytes += len(encoded[protocol])
+            if (waiting := parts.get(who)) is None:
+                parts[who] = [encoded[protocol]]
+            else:
+                waiting.append(encoded[protocol])
+        self.count += len(receivers)
+
+    def send(self) -> int:
+        """Send everything; how many messages these were."""
+        parts, self._parts = self._parts, {}
+        for who, waiting in parts.items():
+            who.push(b"".join(waiting))
+        count, self.count, self.bytes = self.count, 0, 0
+        return count
+
+
+def _matching(names: Listeners, pattern: bytes) -> list[bytes]:
+    """Names that match: not all of them once the list or the search grows too long."""
+    matches, steps_per_byte = glob.compile(pattern), glob.steps_per_byte(pattern)
+    found, steps, size = [], 0, 0
+    for name in names:
+        steps += 1 + len(name) * steps_per_byte
+        if steps > limits.LIST_STEPS_MAX or size > limits.CHANNELS_BYTES_MAX:
+            break
+        if matches(name):
+            found.append(name)
+            size += len(name)
+    return found
 
 
 def _too_many(bound: str) -> CommandError:

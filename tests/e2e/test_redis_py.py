@@ -203,26 +203,22 @@ class TestCommands:
         assert {b"BACKOFF", b"CHECK", b"BREAK", b"STATS", b"HELP"} <= first_words
 
     @pytest.mark.parametrize(
-        "words",
+        ("words", "error"),
         [
-            ("LOCK.MACQUIRE", 1, "key", "me"),
-            ("LOCK.ENQUEUE", "key", "me"),
-            ("LOCK.CANCEL", "key", "me"),
-            ("LOCK.ACQUIRE", "key", "me", "WAIT", 5),
-            ("LOCK.ACQUIRE", "key", "me", "SHARED"),
-            ("LOCK.ACQUIRE", "key", "me", "LIMIT", 2),
-            ("LOCK.ACQUIRE", "key", "me", "REENTRANT"),
-            ("LOCK.ACQUIRE", "key", "me", "PRIORITY", 2),
-            ("LOCK.ACQUIRE", "key", "me", "DELAY", 2),
-            ("LOCK.ACQUIRE", "key", "me", "ONCLOSE", "RELEASE"),
+            (("SHARED", "LIMIT", 2), "SHARED and LIMIT contradict each other"),
+            (("REENTRANT", "SHARED"), "SHARED and REENTRANT contradict each other"),
+            (("LIMIT", 2, "REENTRANT"), "LIMIT and REENTRANT contradict each other"),
+            (("LIMIT", 2, "PERMITS", 3), "PERMITS must be at most LIMIT, which is 2, got 3"),
+            (("PERMITS", 3), "PERMITS is allowed only behind LIMIT n"),
+            (("WAIT", -1), "WAIT must be an integer from 0 to 600000 milliseconds"),
         ],
-        ids=lambda words: words[0] if len(words) < 4 else words[3],
+        ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
     )
-    async def test_what_is_for_later_says_so(
-        self, server: ServerProcess, program: Program, words: tuple[Any, ...]
+    async def test_what_contradicts_says_which(
+        self, server: ServerProcess, program: Program, words: tuple[Any, ...], error: str
     ) -> None:
-        with pytest.raises(redis.ResponseError, match="not available in this version"):
-            await call(program.client(server), *words)
+        with pytest.raises(redis.ResponseError, match=error):
+            await call(program.client(server), "LOCK.ACQUIRE", "key", "me", *words)
 
     async def test_redis_commands_through_their_methods(
         self, server: ServerProcess, program: Program, key: str

@@ -237,6 +237,8 @@ class FakeEngine:
             client_id=lambda serial: ClientId(NodeId("n1"), 1, serial),
             departing=0,
             is_cut_off=False,
+            keeps_events=False,
+            take_events=list,
             peek=lambda query: self._execute(query, False),
         )
         self.latencies = SimpleNamespace(average_ms=0.0, max_ms=0.0)

@@ -232,7 +232,7 @@ def test_what_a_client_leaves_unread_is_bounded_for_local_commands_too(
 def test_pushes_beyond_the_limit_close(server: FakeServer, client: FakeClient) -> None:
     client.transport.stalled = True
     for _ in range(16):
-        client.connection.push(b"x" * (limits.OUTPUT_BUFFER_BYTES_MAX // 16))
+        client.connection.push(b"x" * (limits.PUSHED_BYTES_MAX // 16))
     assert client.open
     client.connection.push(b"x")
     assert client.transport.aborted

@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 
 from resplock import limits
 from resplock.errors import CommandError
-from resplock.server.pubsub import PubSub
+from resplock.server.pubsub import Outbox, PubSub
+from tests.replies import parse_replies
 from tests.server.fakes import FakeClient, FakeServer
 
 
@@ -26,9 +27,14 @@ class Listener:
     def __init__(self, protocol_version: int = 2) -> None:
         self.protocol_version = protocol_version
         self.received = b""
+        self.pushes = 0
 
     def push(self, data: bytes) -> None:
         self.received += data
+        self.pushes += 1
+
+    def cut_off(self, reason: str) -> None:
+        raise AssertionError(reason)
 
 
 class TestRegistry:
@@ -72,6 +78,40 @@ class TestRegistry:
         assert (pubsub.channel_count, pubsub.pattern_count) == (0, 0)
         assert vars(pubsub)["_subscriptions"] == vars(pubsub)["_matchers"] == {}
 
+    def test_a_shard_is_counted_apart_and_hears_the_same(self) -> None:
+        pubsub, me = PubSub(), Listener()
+        assert pubsub.subscribe_shard(me, b"a") == 1
+        assert pubsub.subscribe_shard(me, b"a") == 1
+        assert pubsub.subscribe(me, b"a") == 1
+        assert len(pubsub.of(me)) == 2
+        assert (pubsub.subscribers(b"a"), pubsub.shard_subscribers(b"a")) == (1, 1)
+        assert (pubsub.channels(), pubsub.shard_channels(b"?")) == ([b"a"], [b"a"])
+        assert pubsub.publish(b"a", b"hi") == 2
+        assert me.received == (
+            b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$2\r\nhi\r\n"
+            b"*3\r\n$8\r\nsmessage\r\n$1\r\na\r\n$2\r\nhi\r\n"
+        )
+        assert pubsub.unsubscribe_shard(me, b"b") == 1
+        assert pubsub.unsubscribe_shard(me, b"a") == 0
+        assert (pubsub.shard_subscribers(b"a"), pubsub.shard_channels()) == (0, [])
+        pubsub.subscribe_shard(me, b"c")
+        pubsub.leave(me)
+        assert pubsub.publish(b"a", b"hi") == pubsub.publish(b"c", b"hi") == 0
+
+    def test_what_is_put_together_comes_in_one_piece(self) -> None:
+        pubsub, me, other = PubSub(), Listener(), Listener(3)
+        pubsub.subscribe(me, b"a")
+        pubsub.subscribe_pattern(other, b"*")
+        outbox = Outbox()
+        for number in range(3):
+            pubsub.put(outbox, b"a", b"%d" % number)
+        assert (me.pushes, other.pushes, outbox.count) == (0, 0, 6)
+        assert outbox.bytes > 0
+        assert outbox.send() == 6
+        assert (me.pushes, other.pushes) == (1, 1)
+        assert [each[2] for each in parse_replies(me.received)[0]] == [b"0", b"1", b"2"]
+        assert (outbox.send(), outbox.bytes, me.pushes) == (0, 0, 1)
+
     def test_bytes_are_counted(self) -> None:
         pubsub, me = PubSub(), Listener()
         pubsub.subscribe(me, b"abc")
@@ -96,6 +136,12 @@ class TestBounds:
             ("SUBSCRIPTIONS_MAX", {"channels": (b"a", b"b"), "patterns": (b"c",)}, "2 subscr"),
             ("PATTERN_SUBSCRIPTIONS_MAX", {"patterns": (b"a", b"b", b"c")}, "2 patterns of one"),
             ("CHANNELS_MAX", {"channels": (b"a", b"b", b"c")}, "2 channels on this node"),
+            ("CHANNELS_MAX", {"shard_channels": (b"a", b"b", b"c")}, "2 channels on this node"),
+            (
+                "SUBSCRIPTIONS_MAX",
+                {"channels": (b"a", b"b"), "shard_channels": (b"c",)},
+                "2 subscriptions of one",
+            ),
             ("PATTERNS_MAX", {"patterns": (b"a", b"b", b"c")}, "2 patterns on this node"),
         ],
     )
@@ -110,6 +156,7 @@ class TestBounds:
         for names in wanted.values():
             pubsub.admit(me, channels=names[:2] * 5)
             pubsub.admit(me, patterns=names[:2] * 5)
+            pubsub.admit(me, shard_channels=names[:2] * 5)
 
     def test_what_is_there_already_counts_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(limits, "SUBSCRIPTIONS_MAX", 2)
@@ -157,6 +204,20 @@ class TestConnections:
         assert str(errors[0]).startswith("ERR Can't execute 'lock.release'")
         assert not server.engine.waiting
         ask(server, client, b"UNSUBSCRIBE")
+        [reply] = ask(server, client, b"LOCK.ACQUIRE", b"k", b"me")
+        assert reply[1] == b"granted"
+
+    def test_a_shard_subscriber_in_resp2_proposes_nothing(self, server: FakeServer) -> None:
+        client = server.connect()
+        assert ask(server, client, b"SSUBSCRIBE", b"a") == [[b"ssubscribe", b"a", 1]]
+        assert ask(server, client, b"SUBSCRIBE", b"a") == [[b"subscribe", b"a", 1]]
+        assert ask(server, client, b"UNSUBSCRIBE") == [[b"unsubscribe", b"a", 0]]
+        [error] = ask(server, client, b"LOCK.ACQUIRE", b"k", b"me")
+        assert str(error).startswith("ERR Can't execute 'lock.acquire': only (P|S)SUBSCRIBE")
+        [info] = ask(server, server.connect(), b"CLIENT", b"LIST", b"TYPE", b"PUBSUB")
+        assert b" sub=0 psub=0 ssub=1 " in info
+        assert ask(server, client, b"SUNSUBSCRIBE") == [[b"sunsubscribe", b"a", 0]]
+        assert ask(server, client, b"SUNSUBSCRIBE") == [[b"sunsubscribe", None, 0]]
         [reply] = ask(server, client, b"LOCK.ACQUIRE", b"k", b"me")
         assert reply[1] == b"granted"
 
@@ -210,8 +271,8 @@ class TestConnections:
         client = server.connect()
         ask(server, client, b"SUBSCRIBE", b"a")
         client.transport.stalled = True
-        message = b"x" * 10_000
-        for _ in range(limits.OUTPUT_BUFFER_BYTES_MAX // len(message) + 1):
+        message = b"x" * 100_000
+        for _ in range(limits.PUSHED_BYTES_MAX // len(message) + 1):
             assert client.open
             server.clients.pubsub.publish(b"a", message)
         assert not client.open

@@ -27,7 +27,12 @@ def log() -> Iterator[None]:
 
 
 SUBSCRIBING = st.tuples(
-    st.sampled_from([b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE", b"PUNSUBSCRIBE"]),
+    st.sampled_from(
+        [
+            *(b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE", b"PUNSUBSCRIBE"),
+            *(b"SSUBSCRIBE", b"SUNSUBSCRIBE"),
+        ]
+    ),
     st.lists(st.sampled_from(NAMES), max_size=3),
 ).map(lambda call: [call[0], *call[1]])
 OTHERS = st.sampled_from(
@@ -47,6 +52,8 @@ OTHERS = st.sampled_from(
         [b"PUBSUB", b"NUMSUB"],
         [b"PUBSUB", b"NUMPAT"],
         [b"PUBSUB", b"CHANNELS", b"b"],
+        [b"PUBSUB", b"SHARDNUMSUB", b"a", b"b"],
+        [b"PUBSUB", b"SHARDCHANNELS", b"b"],
     ]
 )
 END = [[b"RESET"], [b"ECHO", b"end"], [b"QUIT"]]
@@ -59,7 +66,7 @@ def in_any_order(received: bytes) -> list[Any]:
     begin = 0
     for end in range(1, len(replies) + 1):
         if end == len(replies) or kind_of(replies[end]) != kind_of(replies[begin]):
-            if kind_of(replies[begin]) in (b"unsubscribe", b"punsubscribe"):
+            if kind_of(replies[begin]) in (b"unsubscribe", b"punsubscribe", b"sunsubscribe"):
                 names = sorted(reply[1] or b"" for reply in replies[begin:end])
                 for reply, name in zip(replies[begin:end], names, strict=True):
                     reply[1] = name

@@ -19,6 +19,7 @@ from resplock.resp.arguments import (
     Text,
 )
 from resplock.resp.command import Command, Flag, Group, Meets, Nested
+from resplock.resp.shapes import Kind, Reply
 
 KEY = Key(name="key", summary="The lock.")
 OWNER = Text(
@@ -27,6 +28,7 @@ OWNER = Text(
     least=1,
     most=limits.OWNER_BYTES_MAX,
 )
+_WATCH_FLAGS = (Flag.PUBSUB, Flag.NOSCRIPT, Flag.LOADING, Flag.STALE)
 _KEYS_MAX = limits.ARGUMENTS_MAX // 2
 """The parser's bound on the arguments of a command comes first."""
 
@@ -538,6 +540,55 @@ COMMANDS = (
         flags=(Flag.READONLY, Flag.FAST),
         builds=ops.GetStats,
         replies=(shapes.STATS,),
+    ),
+    Command(
+        name="LOCK.WATCH",
+        summary="Tells this connection when a hold of an owner ends without its asking.",
+        complexity="O(N) where N is the number of owners",
+        group=Group.LOCK,
+        flags=_WATCH_FLAGS,
+        arguments=(
+            Text(
+                name="owner",
+                field="owners",
+                multiple=True,
+                least=1,
+                most=limits.OWNER_BYTES_MAX,
+                summary=f"At most {limits.OWNERS_WATCHED_MAX} a connection.",
+            ),
+        ),
+        replies=(Reply("count", Kind.INTEGER, "How many owners this connection watches."),),
+        errors=("BUSY",),
+        details=(
+            (
+                "For RESP3 only. A push comes for each hold that expires, is broken or deleted, or is "
+                "released because its connection closed: `lock`, the kind of [event](#events), the "
+                "database, the key, the owner, the version and the reason."
+            ),
+            (
+                "A lock has been lost for a moment when the push arrives: what it protects is safe "
+                "only if it refuses old versions. A connection that closes, or RESET, or HELLO 2, ends "
+                "the watching."
+            ),
+        ),
+    ),
+    Command(
+        name="LOCK.UNWATCH",
+        summary="Stops to tell this connection of owners.",
+        complexity="O(N) where N is the number of owners",
+        group=Group.LOCK,
+        flags=_WATCH_FLAGS,
+        arguments=(
+            Text(
+                name="owner",
+                field="owners",
+                optional=True,
+                multiple=True,
+                most=limits.OWNER_BYTES_MAX,
+                absent="all",
+            ),
+        ),
+        replies=(Reply("count", Kind.INTEGER, "How many owners this connection still watches."),),
     ),
     Command(
         name="LOCK.HELP",

@@ -69,6 +69,37 @@ _SUBCOMMANDS = (
         ),
         replies=(Reply("counts", Kind.ARRAY, "Each channel, and its number of connections."),),
     ),
+    Command(
+        name="PUBSUB SHARDCHANNELS",
+        summary="Returns the channels that somebody subscribes to by SSUBSCRIBE.",
+        complexity="O(N) where N is the number of channels",
+        group=Group.PUBSUB,
+        flags=_PUBSUB_FLAGS,
+        arguments=(
+            Pattern(name="pattern", optional=True, absent="all", summary="Those that match it."),
+        ),
+        replies=(
+            Reply("channels", Kind.ARRAY, "The channels; a part of them if there are very many."),
+        ),
+    ),
+    Command(
+        name="PUBSUB SHARDNUMSUB",
+        summary="Returns how many connections subscribe to channels by SSUBSCRIBE.",
+        complexity="O(N) where N is the number of channels",
+        group=Group.PUBSUB,
+        flags=_PUBSUB_FLAGS,
+        arguments=(
+            Text(
+                name="shardchannel",
+                field="channels",
+                optional=True,
+                multiple=True,
+                most=_BYTES,
+                absent="none",
+            ),
+        ),
+        replies=(Reply("counts", Kind.ARRAY, "Each channel, and its number of connections."),),
+    ),
 )
 
 COMMANDS = (
@@ -90,10 +121,13 @@ COMMANDS = (
         details=(
             (
                 "What is published arrives as `message`, the channel and the text. On a RESP2 "
-                "connection with subscriptions only (P)SUBSCRIBE, (P)UNSUBSCRIBE, PING, QUIT and RESET "
-                "may be called. A connection that does not read is closed once "
-                f"{limits.OUTPUT_BUFFER_BYTES_MAX} bytes wait for it."
+                "connection with subscriptions only (P|S)SUBSCRIBE, (P|S)UNSUBSCRIBE, PING, QUIT and "
+                "RESET may be called. A connection that does not read is closed once "
+                f"{limits.PUSHED_BYTES_MAX} bytes wait for it, or when more than "
+                f"{limits.OUTPUT_BUFFER_BYTES_MAX} have waited for {limits.UNREAD_MS_MAX} ms and it "
+                "has read nothing."
             ),
+            "What happens to locks is published as [events](#events).",
         ),
         replies=(_confirmed("subscribe", "channel"),),
         errors=("BUSY",),
@@ -152,6 +186,43 @@ COMMANDS = (
             ),
         ),
         replies=(_confirmed("punsubscribe", "pattern"),),
+    ),
+    Command(
+        name="SSUBSCRIBE",
+        summary="Listens to channels of this node. There is one shard, and every node has it.",
+        complexity="O(N) where N is the number of channels",
+        group=Group.PUBSUB,
+        flags=_FLAGS,
+        arguments=(
+            Text(
+                name="shardchannel",
+                field="channels",
+                multiple=True,
+                most=_BYTES,
+                summary=f"At most {_CHANNELS_MAX} a connection, with those of SUBSCRIBE.",
+            ),
+        ),
+        details=("As SUBSCRIBE, counted apart. What is published arrives as `smessage`.",),
+        replies=(_confirmed("ssubscribe", "channel"),),
+        errors=("BUSY",),
+    ),
+    Command(
+        name="SUNSUBSCRIBE",
+        summary="Stops to listen to channels of SSUBSCRIBE.",
+        complexity="O(N) where N is the number of channels",
+        group=Group.PUBSUB,
+        flags=_FLAGS,
+        arguments=(
+            Text(
+                name="shardchannel",
+                field="channels",
+                optional=True,
+                multiple=True,
+                most=_BYTES,
+                absent="all",
+            ),
+        ),
+        replies=(_confirmed("sunsubscribe", "channel"),),
     ),
     Command(
         name="PUBSUB",

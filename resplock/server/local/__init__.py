@@ -8,7 +8,7 @@ I/O layer. One handler per command, by its name; a test compares the handlers wi
     raft.py          RAFT.STATUS, RAFT.SNAPSHOT, RAFT.HEALTH
     cluster.py       CLUSTER ..., READONLY, READWRITE, ASKING
     sentinel.py      SENTINEL ...
-    pubsub.py        SUBSCRIBE, UNSUBSCRIBE, PSUBSCRIBE, PUNSUBSCRIBE, PUBSUB ...
+    pubsub.py        (P|S)SUBSCRIBE, (P|S)UNSUBSCRIBE, PUBSUB ..., LOCK.WATCH, LOCK.UNWATCH
 """
 
 from __future__ import annotations

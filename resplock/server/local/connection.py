@@ -222,7 +222,7 @@ def _line(context: Context, connection: Connection) -> str:
         "db": connection.db,
         "sub": len(subscriptions.channels),
         "psub": len(subscriptions.patterns),
-        "ssub": 0,
+        "ssub": len(subscriptions.shard_channels),
         "multi": -1,
         "qbuf": connection.unparsed,
         "qbuf-free": 0,

@@ -85,7 +85,7 @@ def _configuration(context: Context) -> dict[str, object]:
         "maxmemory": 0,
         "maxmemory-policy": "noeviction",
         "node-id": settings.node_id,
-        "notify-keyspace-events": "",
+        "notify-keyspace-events": "AKE",
         "port": context.port,
         "proto-max-bulk-len": limits.ARGUMENT_BYTES_MAX,
         "protected-mode": "yes" if settings.protected_mode else "no",
