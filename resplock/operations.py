@@ -523,7 +523,8 @@ class LockInfo(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=20):
     `mode`: exclusive, shared, semaphore. `owner` is None when the lock is shared or a semaphore, or
     when nobody holds it; then `version` and the moments are the oldest hold's, or 0. `limit` is how
     many permits there are: 1 when it is exclusive, 0 when it is shared. `waiters` is None unless
-    asked for, and has the first of them, at most limits.WAITERS_LISTED_MAX.
+    asked for, and has the first of them, at most limits.WAITERS_LISTED_MAX. `holders` has the oldest
+    first, and is empty when it is exclusive; both end early when a reply would be too long.
     """
 
     name: LockName

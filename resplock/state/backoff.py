@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from resplock import limits
 from resplock.operations import Advice
-from resplock.state.records import Hold, Totals
+from resplock.state.records import Lock, Totals
 from resplock.types import LockName
 
 FREE = Advice(retry_after_ms=0)
@@ -63,14 +63,25 @@ class HoldMeans:
         mean_us = self.means.get(name) or self._totals.hold_mean_us or _INITIAL_US
         return -(-mean_us // 1000)
 
-    def advice(self, name: LockName, hold: Hold, ahead: int, stamp_ms: int) -> Advice:
-        """Advice for a lock that `hold` keeps, with `ahead` places before the asker's."""
+    def wait_ms(self, name: LockName, lock: Lock, ahead: int, stamp_ms: int) -> int:
+        """How long until it is the turn of whoever has `ahead` places before their own, at least 1.
+
+        A hold lasts as long as holds of this lock do, but not beyond its TTL; a semaphore has as
+        many at once as it has permits.
+        """
         mean_ms = self.mean_ms(name)
-        retry_ms = mean_ms * max(ahead, 1)
-        if hold.deadline_ms:
-            retry_ms = min(retry_ms, hold.remaining_ms(stamp_ms))
+        first_ms = mean_ms
+        if not lock.holds and lock.delayed_until_ms:
+            first_ms = lock.delayed_until_ms - stamp_ms
+        elif lock.next_deadline_ms:
+            first_ms = min(mean_ms, lock.next_deadline_ms - stamp_ms)
+        return max(first_ms + mean_ms * ahead // max(lock.limit, 1), 1)
+
+    def advice(self, name: LockName, lock: Lock, ahead: int, stamp_ms: int) -> Advice:
+        """Advice for a lock that is not to be had, with `ahead` places before the asker's."""
+        mean_ms = self.mean_ms(name)
         return Advice(
-            retry_after_ms=retry_ms,
+            retry_after_ms=self.wait_ms(name, lock, ahead, stamp_ms),
             initial_ms=min(mean_ms, _MAX_MS_LEAST),
             max_ms=min(max(_MAX_MS_LEAST, 8 * mean_ms), _MAX_MS_MOST),
         )

@@ -18,14 +18,17 @@ from resplock.operations import (
     GetBackoff,
     GetLock,
     GetStats,
+    HoldInfo,
     ListLocks,
     LockInfo,
     LockPage,
+    Metadata,
     Query,
     Stats,
+    WaiterInfo,
 )
 from resplock.state import backoff
-from resplock.state.records import Lock
+from resplock.state.records import USUAL, Hold, Lock, Mode, mode_of
 from resplock.state.table import LockTable
 from resplock.types import DB_PREFIXES, LockName, UnixMs, hash_slot, key_of
 
@@ -38,7 +41,9 @@ def answer(table: LockTable, query: Query, now_ms: int) -> Answer:
     match query:
         case GetLock():
             lock = table.locks.get(query.name)
-            return lock_info(table, query.name, lock, now_ms) if lock else None
+            if lock is None or not (lock.holds or lock.is_waited_for):
+                return None
+            return lock_info(table, query.name, lock, now_ms, waiters=query.waiters)
         case CheckVersion():
             return int(_is_current(table, query))
         case GetBackoff():
@@ -53,23 +58,97 @@ def answer(table: LockTable, query: Query, now_ms: int) -> Answer:
             assert_never(query)
 
 
-def lock_info(table: LockTable, name: LockName, lock: Lock, now_ms: int) -> LockInfo:
-    """A lock as people see it, with its moments in unix time."""
-    hold = lock.holds[0]
+def lock_info(
+    table: LockTable,
+    name: LockName,
+    lock: Lock,
+    now_ms: int,
+    *,
+    waiters: bool = False,
+    room: int = limits.LIST_BYTES_MAX,
+) -> LockInfo:
+    """A lock as people see it, with its moments in unix time, in about `room` bytes of reply."""
+    hold = lock.holds[0] if lock.holds else _NO_HOLD
     offset_ms = table.unix_offset_ms
+    mode, limit = _kind(table, name, lock)
+    is_one = bool(lock.holds) and lock.mode is Mode.EXCLUSIVE
     return LockInfo(
         name=name,
-        owner=hold.owner,
-        mode=lock.mode.name.lower(),
+        owner=hold.owner if is_one else None,
+        mode=mode.name.lower(),
         version=hold.version,
         acquired_at=UnixMs(hold.acquired_at),
-        expires_at=UnixMs(hold.deadline_ms + offset_ms if hold.deadline_ms else 0),
+        expires_at=_unix(hold.deadline_ms, offset_ms),
         last_modified=UnixMs(hold.modified_at),
         ttl_ms=hold.remaining_ms(now_ms),
-        limit=1,
-        waiter_count=0,
+        limit=limit,
+        waiter_count=table.queues.count(name),
         metadata=hold.metadata,
+        holders=_holders(lock, offset_ms, now_ms, room // 2),
+        waiters=_waiters(table, name, room // 2) if waiters else None,
     )
+
+
+_NO_HOLD = Hold(b"", 0, 0, 0, 0, 0, 0)
+
+
+def _kind(table: LockTable, name: LockName, lock: Lock) -> tuple[Mode, int]:
+    """What kind of lock it is and how many permits it has; while nobody holds it, for who is next."""
+    mode, limit = lock.mode, lock.limit
+    if not lock.holds and (front := table.queues.front(name)) is not None:
+        mode, limit = mode_of(front.options), front.options.limit
+    return mode, 1 if mode is Mode.EXCLUSIVE else limit
+
+
+def _unix(moment_ms: int, offset_ms: int) -> UnixMs:
+    return UnixMs(moment_ms + offset_ms if moment_ms else 0)
+
+
+def _holders(lock: Lock, offset_ms: int, now_ms: int, room: int) -> tuple[HoldInfo, ...]:
+    """The oldest holds, as many as fit. Of an exclusive lock, the owner says enough."""
+    shown: list[HoldInfo] = []
+    if lock.mode is Mode.EXCLUSIVE:
+        return ()
+    for hold in lock.holds:
+        room -= 200 + len(hold.owner) + _metadata_bytes(hold.metadata)
+        if room < 0 and shown:
+            break
+        terms = hold.terms or USUAL
+        shown.append(
+            HoldInfo(
+                owner=hold.owner,
+                version=hold.version,
+                acquired_at=UnixMs(hold.acquired_at),
+                expires_at=_unix(hold.deadline_ms, offset_ms),
+                ttl_ms=hold.remaining_ms(now_ms),
+                permits=terms.permits,
+                holds=terms.holds,
+                metadata=hold.metadata,
+            )
+        )
+    return tuple(shown)
+
+
+def _waiters(table: LockTable, name: LockName, room: int) -> tuple[WaiterInfo, ...]:
+    """The first places, as many as fit."""
+    shown: list[WaiterInfo] = []
+    for position, place in enumerate(table.queues.waiters(name)):
+        room -= 250 + len(place.owner)
+        if position >= limits.WAITERS_LISTED_MAX or (room < 0 and shown):
+            break
+        shown.append(
+            WaiterInfo(
+                owner=place.owner,
+                client=place.options.client if place.ticket else None,
+                enqueued_at=UnixMs(place.enqueued_at),
+                timeout_at=_unix(place.ends_ms, table.unix_offset_ms),
+                priority=place.options.priority,
+                position=position,
+                mode=mode_of(place.options).name.lower(),
+                permits=place.options.permits,
+            )
+        )
+    return tuple(shown)
 
 
 def _is_current(table: LockTable, query: CheckVersion) -> bool:
@@ -79,7 +158,9 @@ def _is_current(table: LockTable, query: CheckVersion) -> bool:
 
 def _advice(table: LockTable, name: LockName, now_ms: int) -> Advice:
     lock = table.locks.get(name)
-    return table.means.advice(name, lock.holds[0], 1, now_ms) if lock else backoff.FREE
+    if lock is None:
+        return backoff.FREE
+    return table.means.advice(name, lock, table.queues.ahead_of(name, 0), now_ms)
 
 
 def _stats(table: LockTable) -> Stats:
@@ -87,8 +168,8 @@ def _stats(table: LockTable) -> Stats:
     acquisitions_per_s, releases_per_s = table.rates.per_second(table.clock_ms)
     return Stats(
         active_locks=sum(table.locks_by_db),
-        waiters=0,
-        contested_locks=0,
+        waiters=len(table.queues),
+        contested_locks=table.queues.locks,
         average_hold_ms=-(-totals.hold_mean_us // 1000),
         acquisitions_per_s=acquisitions_per_s,
         releases_per_s=releases_per_s,
@@ -129,7 +210,7 @@ def _page(table: LockTable, query: ListLocks, now_ms: int) -> LockPage:
             last = name
             if not wanted(name, lock):
                 continue
-            info = lock_info(table, name, lock, now_ms)
+            info = lock_info(table, name, lock, now_ms, room=room)
             found.append(info)
             room -= _reply_bytes(info)
             if len(found) >= query.count or room <= 0:
@@ -163,6 +244,7 @@ class _Filter:
     """What a listing wants, and how much work it was to find out."""
 
     __slots__ = (
+        "_is_about_holds",
         "_key_matches",
         "_key_steps",
         "_offset_ms",
@@ -181,15 +263,22 @@ class _Filter:
         self._offset_ms = unix_offset_ms
         self._key_matches, self._key_steps = _compiled(query.match)
         self._owner_matches, self._owner_steps = _compiled(query.owner)
+        expires = query.expires_before or query.expires_after
+        self._is_about_holds = bool(query.owner or expires or query.metadata)
 
     def __call__(self, name: LockName, lock: Lock) -> bool:
         query = self._query
-        if name[:1] != self._prefix or query.contested:
+        if name[:1] != self._prefix or not _is_in_state(lock, query):
             return False
         self.steps += self._key_steps * len(name)
         if not self._key_matches(key_of(name)):
             return False
-        hold = lock.holds[0]
+        if not self._is_about_holds:
+            return True
+        return any(self._is_wanted(hold) for hold in lock.holds)
+
+    def _is_wanted(self, hold: Hold) -> bool:
+        query = self._query
         if query.owner:
             self.steps += self._owner_steps * len(hold.owner)
             if not self._owner_matches(hold.owner):
@@ -209,6 +298,15 @@ class _Filter:
         return not ((before and expires_at >= before) or (after and expires_at <= after))
 
 
+def _is_in_state(lock: Lock, query: ListLocks) -> bool:
+    """Whether it is held and waited for as the listing wants. One that is only delayed is not shown."""
+    if query.held and not lock.holds:
+        return False
+    if query.contested:
+        return lock.is_waited_for
+    return bool(lock.holds) or lock.is_waited_for
+
+
 def _compiled(pattern: bytes) -> tuple[glob.Matcher, int]:
     return glob.compile(pattern), glob.steps_per_byte(pattern)
 
@@ -216,4 +314,9 @@ def _compiled(pattern: bytes) -> tuple[glob.Matcher, int]:
 def _reply_bytes(info: LockInfo) -> int:
     """About how long one lock is in the reply."""
     texts = len(info.name) + len(info.owner or b"")
-    return 300 + texts + sum(len(field) + len(value) + 16 for field, value in info.metadata)
+    holders = sum(200 + len(each.owner) + _metadata_bytes(each.metadata) for each in info.holders)
+    return 300 + texts + _metadata_bytes(info.metadata) + holders
+
+
+def _metadata_bytes(metadata: Metadata) -> int:
+    return sum(len(field) + len(value) + 16 for field, value in metadata)

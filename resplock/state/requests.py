@@ -3,14 +3,16 @@
 Pure and deterministic. An answer is remembered for limits.REQUEST_REMEMBERED_MS on the replicated
 clock and for the last limits.REQUESTS_PER_OWNER ids of its owner (thesis, section 6.3).
 
-Every answer lives equally long, so the order of their ends is the order of their log indexes: a
-queue, no timer. (An OrderedDict: taking the first of a plain dict slows down as its front is deleted.)
+Every answer lives equally long, so the order of their ends is that in which they were given: a
+queue, no timer. One command may end several waits; `Remembered.nth` orders the answers that it gave.
+(An OrderedDict: taking the first of a plain dict slows down as its front is deleted.)
 The queue and the index by owner are derived and rebuilt on restore.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from resplock import limits
 from resplock.operations import Outcome
@@ -22,12 +24,13 @@ from resplock.types import LockName
 class Requests:
     """(owner, request id) -> the answer."""
 
-    __slots__ = ("_by_owner", "_queue", "answers")
+    __slots__ = ("_by_owner", "_index", "_nth", "_queue", "answers")
 
     def __init__(self) -> None:
         self.answers: SlotMap[Remembered] = SlotMap()
         self._by_owner: dict[bytes, dict[bytes, None]] = {}  # ids, oldest first
         self._queue: OrderedDict[LockName, Remembered] = OrderedDict()  # oldest first
+        self._index, self._nth = 0, 0  # of the newest answer
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -40,7 +43,7 @@ class Requests:
         self,
         owner: bytes,
         request: bytes,
-        name: LockName,
+        names: Sequence[LockName],
         outcome: Outcome,
         *,
         index: int,
@@ -48,17 +51,22 @@ class Requests:
     ) -> None:
         """Keep an answer; the owner's oldest one goes when there are too many."""
         deadline_ms = stamp_ms + limits.REQUEST_REMEMBERED_MS
-        self.restore(Remembered(owner, request, index, deadline_ms, name, outcome))
+        nth = self._nth + 1 if index == self._index else 0
+        answer = Remembered(
+            owner, request, index, deadline_ms, names[0], outcome, tuple(names[1:]), nth
+        )
+        self.restore(answer)
         ids = self._by_owner[owner]
         if len(ids) > limits.REQUESTS_PER_OWNER:
             self._forget(owner, next(iter(ids)))
 
     def restore(self, answer: Remembered) -> None:
-        """Put an answer in place. On restore they must come in the order of their indexes."""
+        """Put an answer in place. On restore they must come in order."""
         key = _key(answer.owner, answer.request)
         self.answers.writable(key)[key] = answer
         self._by_owner.setdefault(answer.owner, {})[answer.request] = None
         self._queue[key] = answer
+        self._index, self._nth = answer.index, answer.nth
 
     def end_due(self, stamp_ms: int, ends_max: int) -> int:
         """Forget up to `ends_max` answers whose time is over; says how many."""

@@ -13,12 +13,13 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from resplock.errors import DamagedSnapshot, NewerFormat
-from resplock.state.records import Head, Hold, Lock, Remembered
+from resplock.state.ledger import FEATURE_LEVEL
+from resplock.state.records import Head, Hold, Lock, Place, Remembered
 from resplock.state.slotmap import Frozen
-from resplock.state.table import FEATURE_LEVEL, LockTable
+from resplock.state.table import LockTable
 from resplock.types import LockName
 
-FORMAT = 1
+FORMAT = 2
 _SHARED_MAX = 65_536
 _CHUNK_RECORDS = 256
 """About how many records one chunk has: a fraction of a millisecond to encode."""
@@ -36,6 +37,12 @@ class AnswersChunk(msgspec.Struct, frozen=True, array_like=True, tag=2):
     items: list[tuple[LockName, Remembered]]
 
 
+class PlacesChunk(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Some of the places in queues, in the order of their indexes."""
+
+    items: list[Place]
+
+
 class MeansChunk(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """The mean hold times in microseconds, in the order of their entries."""
 
@@ -43,7 +50,7 @@ class MeansChunk(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 Record = TypeVar("Record")
-Chunk: TypeAlias = LocksChunk | AnswersChunk | MeansChunk
+Chunk: TypeAlias = LocksChunk | AnswersChunk | MeansChunk | PlacesChunk
 
 _encoder = msgspec.msgpack.Encoder()
 _head_decoder = msgspec.msgpack.Decoder(Head)
@@ -64,6 +71,7 @@ class TableSnapshot:
         )
         self._locks = table.locks.freeze()
         self._answers = table.requests.answers.freeze()
+        self._places = list(table.queues.places.values())  # bounded: see limits.WAITERS_MAX
         self._means = list(table.means.means.items())  # bounded: see limits.HOLD_MEANS_MAX
         self._chunks = self._encoded()
 
@@ -83,6 +91,8 @@ class TableSnapshot:
             yield encode(LocksChunk(locks))
         for answers in _grouped(self._answers):
             yield encode(AnswersChunk(answers))
+        for begin in range(0, len(self._places), _CHUNK_RECORDS):
+            yield encode(PlacesChunk(self._places[begin : begin + _CHUNK_RECORDS]))
         yield encode(MeansChunk(self._means))
 
 
@@ -110,11 +120,14 @@ def restore(chunks: Iterator[bytes]) -> LockTable:
                         table.adopt_lock(name, _sharing(lock, shared))
                 case AnswersChunk():
                     answers.extend(answer for _, answer in chunk.items)
+                case PlacesChunk():
+                    for place in chunk.items:
+                        table.queues.add(place)
                 case MeansChunk():
                     table.means.means.update(chunk.items)
     except msgspec.DecodeError as error:
         raise DamagedSnapshot(f"the snapshot cannot be read: {error}") from error
-    for answer in sorted(answers, key=lambda answer: answer.index):
+    for answer in sorted(answers, key=lambda answer: (answer.index, answer.nth)):
         table.requests.restore(answer)
     return table
 
@@ -144,10 +157,11 @@ def _sharing(lock: Lock, shared: _Shared) -> Lock:
             shared[hold.acquired_at],
             shared[hold.modified_at],
             hold.metadata,
+            hold.terms,
         )
         for hold in lock.holds
     ]
-    return Lock(tuple(holds), lock.next_deadline_ms, lock.mode)
+    return Lock(tuple(holds), lock.next_deadline_ms, lock.mode, lock.extra)
 
 
 def _grouped(view: Frozen[Record]) -> Iterator[list[tuple[LockName, Record]]]:

@@ -1,4 +1,4 @@
-"""Which lock has its next end when: a coarse wheel in front of a small exact heap.
+"""Which lock or place has its next end when: a coarse wheel in front of a small exact heap.
 
 Pure, derived: rebuilt from the records on restore, never in a snapshot. Most holds are released
 long before they end, so adding and removing must be cheap and leave nothing behind: far ends lie
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from typing import Generic, TypeVar
 
 from resplock.types import LockName
 
@@ -26,25 +27,28 @@ _BUCKET_BITS = 8
 """A bucket of the wheel is 2^8 ms."""
 
 
-class Timers:
-    """The next end of every lock that has one."""
+Name = TypeVar("Name", LockName, int)
+
+
+class Timers(Generic[Name]):
+    """The next end of everything that has one."""
 
     __slots__ = ("_buckets", "_deadline_of", "_filled", "_near", "_near_end", "_order")
 
-    def __init__(self, deadline_of: Callable[[LockName], int]) -> None:
+    def __init__(self, deadline_of: Callable[[Name], int]) -> None:
         """`deadline_of(name)` says when the name is due at present, in ms; 0 for never."""
-        self._deadline_of = deadline_of
-        self._buckets: dict[int, dict[LockName, None]] = {}  # dicts as sets: see the module
+        self._deadline_of: Callable[[Name], int] = deadline_of
+        self._buckets: dict[int, dict[Name, None]] = {}  # dicts as sets: see the module
         self._filled = 0
         self._order: list[int] = []  # a heap of the buckets' numbers
-        self._near: list[tuple[int, LockName]] = []  # a heap
+        self._near: list[tuple[int, Name]] = []  # a heap
         self._near_end = 0  # buckets below this number were moved to the heap
 
     def __bool__(self) -> bool:
         """Whether anything may still end. Stale names may make it say so a little too long."""
         return self._filled > 0 or bool(self._near)
 
-    def add(self, name: LockName, deadline_ms: int) -> None:
+    def add(self, name: Name, deadline_ms: int) -> None:
         """Watch for an end at `deadline_ms` (> 0)."""
         number = deadline_ms >> _BUCKET_BITS
         if number < self._near_end:
@@ -61,7 +65,7 @@ class Timers:
         else:
             bucket[name] = None
 
-    def remove(self, name: LockName, deadline_ms: int) -> None:
+    def remove(self, name: Name, deadline_ms: int) -> None:
         """Forget the end that was added at `deadline_ms`; `deadline_of` no longer says so."""
         bucket = self._buckets.get(deadline_ms >> _BUCKET_BITS)
         if bucket:
@@ -69,7 +73,7 @@ class Timers:
             if not bucket:
                 self._filled -= 1
 
-    def due(self, stamp_ms: int) -> tuple[int, LockName] | None:
+    def due(self, stamp_ms: int) -> tuple[int, Name] | None:
         """The first end at or before `stamp_ms`, in the order (deadline, name), left in place."""
         self._open_buckets(stamp_ms)
         near = self._near

@@ -9,10 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from resplock.operations import encode_run
-from resplock.state.snapshots import TableSnapshot
+from resplock.operations import Ended, Granted, encode_run
 from resplock.state.table import LockTable
-from tests.state.test_planted_bugs import random_operation
+from tests.state.twin import STEPS, Chance, image
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,14 +19,19 @@ ROOT = Path(__file__).parents[2]
 def digest(seed: int) -> str:
     """Of everything that a run of random entries answers and leaves behind."""
     rng, table, seen = random.Random(seed), LockTable(), hashlib.sha256()
-    index, stamp = 1, 1
-    for _ in range(400):
-        stamp += rng.choice([0, 1, 30, 2_000])
-        commands = [random_operation(rng) for _ in range(rng.randint(0, 6))]
+    table.keeps_events = True
+    chance, index, stamp = Chance(rng), 1, 1
+    untold: list[Ended] = []
+    for _ in range(600):
+        stamp += rng.choice(STEPS)
+        commands = [chance.command(untold) for _ in range(rng.randint(0, 6))]
         seen.update(encode_run(commands))
         seen.update(repr(table.apply(index, stamp, commands)).encode())
+        ended = table.take_ended()
+        untold += [end for end in ended if isinstance(end.outcome, Granted)]
+        seen.update(repr((ended, table.take_events())).encode())
         index += len(commands) or 1
-    for chunk in iter(TableSnapshot(table).next_chunk, None):
+    for chunk in image(table):
         seen.update(chunk)
     return seen.hexdigest()
 
@@ -46,3 +50,19 @@ def test_the_hash_seed_changes_nothing() -> None:
         for seed in ("0", "1", "4242")
     }
     assert digests == {digest(7) + "\n"}
+
+
+def test_collecting_events_changes_nothing_that_replicas_share() -> None:
+    tables = [LockTable(), LockTable()]
+    tables[1].keeps_events = True
+    rng = random.Random(3)
+    chance, index, stamp = Chance(rng), 1, 1
+    for _ in range(200):
+        stamp += rng.choice(STEPS)
+        commands = [chance.command([]) for _ in range(rng.randint(0, 6))]
+        outcomes = [table.apply(index, stamp, commands) for table in tables]
+        assert outcomes[0] == outcomes[1]
+        assert tables[0].take_ended() == tables[1].take_ended()
+        assert tables[0].take_events() == []
+        index += len(commands) or 1
+    assert image(tables[0]) == image(tables[1])

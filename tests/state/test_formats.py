@@ -30,11 +30,13 @@ from resplock.operations import (
     encode_run,
 )
 from resplock.state import snapshots
+from resplock.state.ledger import FEATURE_LEVEL
 from resplock.state.snapshots import TableSnapshot
-from resplock.state.table import FEATURE_LEVEL, LockTable
+from resplock.state.table import LockTable
 from resplock.types import LockName, NodeId
 
 ORDERS = LockName(b"\0orders/42")
+B, D = LockName(b"\1b"), LockName(b"\0d")
 CLIENT = ClientId(NodeId("n2"), 3, 17)
 OPTIONS = Options(5_000, 7, True, 4, 2, True, True, 900, False, CLIENT)
 RUN_OF_0_1_0: list[Operation] = [
@@ -73,6 +75,27 @@ RUN_0_2_0 = bytes.fromhex(
     "a26e3203119309c40a006f72646572732f3432c408776f726b65722d61920a9193a26e320311930ba26e3203"
     "930c93a26e320311c3950d91c40a006f72646572732f3432c408776f726b65722d6107c4057265712d31"
 )
+SNAPSHOT_0_2_0 = [
+    bytes.fromhex("960201cd07d1cf0000018bcfe568000b97050001000001cd157c"),
+    bytes.fromhex(
+        "92019392c40a006f72646572732f3432949199c408776f726b65722d6102cd7535cd753005cf0000018b"
+        "cfe56805cf0000018bcfe568059192c404686f7374c4057765622d31c0cd753500c092c4020064949199"
+        "c4026d650bcd7d01cd7530cd07d0cf0000018bcfe56fd0cf0000018bcfe56fd19096010200c0c200cd7d"
+        "010094000000c292c4020162949199c4026d65030000cd0384cf0000018bcfe56b84cf0000018bcfe56b"
+        "8490c0000094000000c3"
+    ),
+    bytes.fromhex(
+        "92029292c40a333a796f757265712d3298c403796f75c4057265712d320bce00092f90c40a006f726465"
+        "72732f3432962ac408776f726b65722d6102cd6d6500950606cd03e8cc961491c40201620092c40f383a"
+        "776f726b65722d617265712d3198c408776f726b65722d61c4057265712d3102ce000927c5c40a006f72"
+        "646572732f3432940102cd7530009000"
+    ),
+    bytes.fromhex(
+        "9204919b0791c4020162c40474686579ce00092b4a00cd7530c400909a0000c20001c2c200c2c0cf0000"
+        "018bcfe56b8a00"
+    ),
+    bytes.fromhex("920390"),
+]
 SNAPSHOT_0_1_0 = [
     bytes.fromhex("960101cd0389cf0000018bcfe568000497030001000000cd157c"),
     bytes.fromhex(
@@ -88,12 +111,25 @@ SNAPSHOT_0_1_0 = [
 ]
 
 
-def table() -> LockTable:
-    """A little of everything that a snapshot can hold."""
+def table_of_0_1_0() -> LockTable:
+    """A little of everything that a snapshot could hold."""
     made = LockTable()
     made.apply(1, 5, [SetUnixOffset(1_700_000_000_000), RUN_OF_0_1_0[0]])
     made.apply(3, 900, [Acquire(LockName(b"\1b"), b"me", 0), Acquire(LockName(b"\0c"), b"me", 10)])
     made.apply(5, 905, [Release(LockName(b"\0c"), b"me")])
+    return made
+
+
+def table() -> LockTable:
+    """A little of everything that a snapshot can hold."""
+    made = table_of_0_1_0()
+    several = AcquireAll((ORDERS, B), b"you", 7, b"req-2", (), Options(500, 3, client=CLIENT))
+    permits = Options(limit=4, permits=2, on_close=True, delay_ms=900, client=CLIENT)
+    made.apply(6, 906, [several, Acquire(B, b"they", options=Options(blocking=False))])
+    made.apply(8, 907, [Acquire(D, b"me", 10, options=permits)])
+    made.apply(9, 908, [Break(D), Acquire(D, b"me", options=Options(wait_ms=1))])
+    made.apply(11, 2_000, [Acquire(D, b"me", options=Options(reentrant=True))])
+    made.apply(12, 2_001, [Acquire(D, b"me", options=Options(reentrant=True))])
     return made
 
 
@@ -117,14 +153,20 @@ def test_every_operation_is_in_the_kept_run() -> None:
     assert {type(operation) for operation in RUN} == set(Operation.__args__)  # type: ignore[attr-defined]
 
 
-def test_a_snapshot_is_written_as_in_0_1_0() -> None:
-    assert image(table()) == SNAPSHOT_0_1_0
+def test_a_snapshot_is_written_as_in_0_2_0() -> None:
+    assert image(table()) == SNAPSHOT_0_2_0
+
+
+def test_a_snapshot_of_0_2_0_is_read() -> None:
+    restored = snapshots.restore(iter(SNAPSHOT_0_2_0))
+    restored.check()
+    assert image(restored) == SNAPSHOT_0_2_0
 
 
 def test_a_snapshot_of_0_1_0_is_read() -> None:
     restored = snapshots.restore(iter(SNAPSHOT_0_1_0))
     restored.check()
-    assert image(restored) == image(table())
+    assert image(restored) == image(table_of_0_1_0())
     assert len(restored.locks) == 2
     assert len(restored.requests) == 1
     assert restored.last_version == 4

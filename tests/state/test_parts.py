@@ -20,7 +20,7 @@ from resplock.operations import (
     Renewed,
     Settle,
 )
-from resplock.state.owners import OwnerIndex
+from resplock.state.groups import Groups
 from resplock.state.table import LockTable
 from resplock.state.timers import Timers
 from resplock.types import LockName, hash_slot, lock_name
@@ -100,15 +100,15 @@ def test_hash_slots_are_redis_clusters(key: bytes, slot: int) -> None:
 
 
 def test_an_owner_of_one_lock_and_of_many() -> None:
-    owners = OwnerIndex()
-    assert owners.names_of(b"me") == []
+    owners = Groups()
+    assert owners.members_of(b"me") == []
     owners.add(b"me", B)
     owners.add(b"me", B)
-    assert owners.names_of(b"me") == [B]
+    assert owners.members_of(b"me") == [B]
     owners.add(b"me", A)
-    assert owners.names_of(b"me") == [A, B]
+    assert owners.members_of(b"me") == [A, B]
     owners.remove(b"me", B)
-    assert owners.names_of(b"me") == [A]
+    assert owners.members_of(b"me") == [A]
     owners.remove(b"me", A)
     assert len(owners) == 0
 

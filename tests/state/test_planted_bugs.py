@@ -2,89 +2,46 @@
 
 from __future__ import annotations
 
-import random
+import sys
 from collections.abc import Callable
+from typing import Any
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 
-from resplock.operations import (
-    KEEP_TTL,
-    Acquire,
-    Break,
-    KeepAlive,
-    Operation,
-    Release,
-    Renew,
+from resplock import limits
+from resplock.operations import Granted, Unblocked
+from resplock.state import (
+    deadlocks,
+    ends,
+    granting,
+    handover,
+    leaving,
+    queues,
+    records,
+    snapshots,
+    table,
+    waiting,
 )
-from resplock.state import snapshots
-from resplock.state.owners import OwnerIndex
-from resplock.state.records import Hold
+from resplock.state.groups import Groups
+from resplock.state.ledger import Ledger
+from resplock.state.records import Hold, Mode
 from resplock.state.requests import Requests
-from resplock.state.snapshots import TableSnapshot
 from resplock.state.table import LockTable
-from resplock.types import lock_name
-from tests.state.model import Model
-from tests.state.test_table_model import holds, plain
+from tests.state.twin import compare
 
-SEEDS = 40
-NAMES = [lock_name(0, b"a"), lock_name(1, b"a"), lock_name(0, b"b")]
-OWNERS = [b"me", b"you"]
-
-
-def random_operation(rng: random.Random) -> Operation:
-    name, owner = rng.choice(NAMES), rng.choice(OWNERS)
-    version = rng.choice([0, 0, rng.randint(1, 30)])
-    ttl = rng.choice([0, 2, 50, 3000])
-    match rng.randint(0, 9):
-        case 0 | 1 | 2 | 3:
-            return Acquire(name, owner, ttl, rng.choice([b"", b"", b"r"]))
-        case 4 | 5 | 6:
-            return Release(name, owner, version)
-        case 7:
-            return Renew(name, owner, version, rng.choice([KEEP_TTL, ttl]))
-        case 8:
-            return KeepAlive(owner, rng.choice([KEEP_TTL, ttl]), ((name, rng.randint(1, 30)),))
-        case _:
-            return Break(name, version)
-
-
-def compare_with_model(seed: int) -> None:
-    """Random entries, with a snapshot and restore in the middle; AssertionError on a difference."""
-    rng = random.Random(seed)
-    table, model = LockTable(), Model()
-    index, stamp = 1, 1
-    for step in range(40):
-        if step == 20:
-            table = snapshots.restore(iter(TableSnapshot(table).next_chunk, None))
-        stamp += rng.choice([0, 1, 3, 60, 4000])
-        commands = [random_operation(rng) for _ in range(rng.randint(0, 4))]
-        outcomes = table.apply(index, stamp, commands)
-        expected = model.apply(index, stamp, commands)
-        assert [plain(o) for o in outcomes] == [plain(o) for o in expected]
-        table.check()
-        assert holds(table) == {
-            name: (hold.owner, hold.version, hold.deadline, hold.ttl, hold.metadata)
-            for name, hold in model.held.items()
-        }
-        index += len(commands) or 1
+SEEDS = 150
+Plant = Callable[[pytest.MonkeyPatch], None]
+PLANTS: dict[str, Plant] = {}
 
 
 def is_caught() -> bool:
     for seed in range(SEEDS):
         try:
-            compare_with_model(seed)
-        except (AssertionError, KeyError):
+            compare(seed)
+        except (AssertionError, KeyError, IndexError, StopIteration, AttributeError):
             return True
     return False
-
-
-def test_no_bug_no_alarm() -> None:
-    assert not is_caught()
-
-
-Plant = Callable[[pytest.MonkeyPatch], None]
-PLANTS: dict[str, Plant] = {}
 
 
 def plant(bug: Plant) -> Plant:
@@ -92,29 +49,39 @@ def plant(bug: Plant) -> Plant:
     return bug
 
 
+def put(patch: pytest.MonkeyPatch, original: Any, changed: Any) -> None:
+    """Put a function in the place of another wherever it was imported."""
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith("resplock.state"):
+            for attribute, value in list(vars(module).items()):
+                if value is original:
+                    patch.setattr(module, attribute, changed)
+
+
+def test_no_bug_no_alarm() -> None:
+    assert not is_caught()
+
+
+# --- holds ---------------------------------------------------------------------------------------
+
+
 @plant
 def renewal_changes_the_version(patch: pytest.MonkeyPatch) -> None:
     original = LockTable._set_ttl
 
-    def set_ttl(self, slot, name, lock, hold, ttl_ms):  # type: ignore[no-untyped-def]
+    def set_ttl(self, name, lock, hold, ttl_ms):  # type: ignore[no-untyped-def]
         self.last_version += 1
-        newer = msgspec.structs.replace(hold, version=self.last_version)
-        self._replace(slot, name, lock, hold, newer)
-        return original(self, slot, name, slot[name], newer, ttl_ms)
+        newer = replace(hold, version=self.last_version)
+        self.put_hold(name, lock, hold, newer)
+        return original(self, name, self.locks.get(name), newer, ttl_ms)
 
     patch.setattr(LockTable, "_set_ttl", set_ttl)
 
 
 @plant
 def version_is_the_index_alone(patch: pytest.MonkeyPatch) -> None:
-    """Two grants by one index, as a promotion or a batch would make them, get one version."""
-    original = LockTable._grant
-
-    def grant(self, slot, operation, index):  # type: ignore[no-untyped-def]
-        self.last_version = index // 2
-        return original(self, slot, operation, index // 2)
-
-    patch.setattr(LockTable, "_grant", grant)
+    """Two grants by one index, as a promotion or a batch makes them, get one version."""
+    patch.setattr(Ledger, "next_version", lambda self, index: index)
 
 
 @plant
@@ -123,8 +90,8 @@ def anyone_may_release(patch: pytest.MonkeyPatch) -> None:
 
     def release(self, operation, index):  # type: ignore[no-untyped-def]
         lock = self.locks.get(operation.name)
-        owner = lock.holds[0].owner if lock else operation.owner
-        return original(self, msgspec.structs.replace(operation, owner=owner), index)
+        owner = lock.holds[0].owner if lock and lock.holds else operation.owner
+        return original(self, replace(operation, owner=owner), index)
 
     patch.setattr(LockTable, "_release", release)
 
@@ -135,100 +102,609 @@ def release_ignores_the_version(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         LockTable,
         "_release",
-        lambda self, op, index: original(self, msgspec.structs.replace(op, version=0), index),
+        lambda self, op, index: original(self, replace(op, version=0), index),
     )
 
 
 @plant
 def holds_never_expire(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(LockTable, "_end_due", lambda self, stamp_ms: None)
-    patch.setattr(LockTable, "_settle", lambda self, slot, name, lock: lock)
+    put(patch, ends.end_overdue, lambda ledger, name, until_ms, index: 1)
+    put(patch, ends.end_due, lambda ledger, index: None)
 
 
 @plant
 def holds_expire_a_millisecond_early(patch: pytest.MonkeyPatch) -> None:
-    original = LockTable._end_due
-    patch.setattr(LockTable, "_end_due", lambda self, stamp_ms: original(self, stamp_ms + 1))
-    patch.setattr(Hold, "overdue", lambda self, stamp_ms: 0 < self.deadline_ms <= stamp_ms + 1)
+    original = Ledger._deadline_of
 
-    def settle(self, slot, name, lock):  # type: ignore[no-untyped-def]
-        if lock is not None and 0 < lock.next_deadline_ms <= self.clock_ms + 1:
-            return self._end(slot, name, lock, lock.holds[0])
-        return lock
+    def deadline_of(self, name):  # type: ignore[no-untyped-def]
+        return original(self, name) - 1
 
-    patch.setattr(LockTable, "_settle", settle)
+    patch.setattr(Ledger, "_deadline_of", deadline_of)
+    expire = ends.end_overdue
+    put(patch, expire, lambda ledger, name, ms, index: expire(ledger, name, ms + 1, index))
 
 
 @plant
 def extension_shortens_the_ttl(patch: pytest.MonkeyPatch) -> None:
-    def extend(self, slot, lock, hold, operation):  # type: ignore[no-untyped-def]
-        self._set_ttl(slot, operation.name, lock, hold, operation.ttl_ms)
-        from resplock.operations import Granted
-
+    def extend(self, slot, lock, operation):  # type: ignore[no-untyped-def]
+        hold = lock.holds[0]
+        self._set_ttl(operation.name, lock, hold, operation.ttl_ms)
         return Granted(hold.version, operation.ttl_ms)
 
     patch.setattr(LockTable, "_extend", extend)
 
 
 @plant
+def the_owner_index_forgets_the_second_lock(patch: pytest.MonkeyPatch) -> None:
+    def add(self, key, member):  # type: ignore[no-untyped-def]
+        self._members.setdefault(key, member)
+
+    patch.setattr(Groups, "add", add)
+    patch.setattr(Groups, "remove", lambda self, key, member: self._members.pop(key, None))
+
+
+@plant
+def a_hold_that_is_unclaimed_counts_as_expired(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Hold, "ends_ms", property(lambda self: self.deadline_ms))
+
+
+# --- request ids ---------------------------------------------------------------------------------
+
+
+@plant
 def request_ids_are_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        LockTable,
-        "_acquire_once",
-        lambda self, op, index: self._acquire(msgspec.structs.replace(op, request=b""), index),
-    )
+    patch.setattr(Requests, "get", lambda self, owner, request: None)
 
 
 @plant
 def a_repeated_request_hides_that_the_grant_is_lost(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(LockTable, "_holds", lambda self, name, owner, version: True)
+    patch.setattr(
+        LockTable, "_same_answer", lambda self, earlier, operation, index: earlier.outcome
+    )
 
 
 @plant
 def request_ids_are_lost_in_snapshots(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Requests, "restore", Requests.restore)
     original = snapshots.restore
 
     def restore(chunks):  # type: ignore[no-untyped-def]
-        table = original(chunks)
-        table.requests = Requests()
-        return table
+        restored = original(chunks)
+        restored.requests = Requests()
+        return restored
+
+    patch.setattr(snapshots, "restore", restore)
+
+
+@plant
+def a_blocked_answer_is_remembered_as_final(patch: pytest.MonkeyPatch) -> None:
+    class Never:
+        pass
+
+    patch.setattr(table, "Blocked", Never)
+
+
+@plant
+def the_final_answer_is_not_remembered(patch: pytest.MonkeyPatch) -> None:
+    put(patch, handover.remember, lambda ledger, place, outcome, index: None)
+
+
+@plant
+def who_did_not_come_back_is_told_so_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(handover, "_GIVEN_UP", None)
+
+
+# --- snapshots -----------------------------------------------------------------------------------
+
+
+def restored_with(patch: pytest.MonkeyPatch, change: Callable[[LockTable], None]) -> None:
+    original = snapshots.restore
+
+    def restore(chunks):  # type: ignore[no-untyped-def]
+        restored = original(chunks)
+        change(restored)
+        return restored
 
     patch.setattr(snapshots, "restore", restore)
 
 
 @plant
 def timers_are_not_rebuilt_from_a_snapshot(patch: pytest.MonkeyPatch) -> None:
-    original = snapshots.restore
+    def change(restored: LockTable) -> None:
+        restored.timers._buckets.clear()
+        restored.timers._order.clear()
 
-    def restore(chunks):  # type: ignore[no-untyped-def]
-        table = original(chunks)
-        table.timers._buckets.clear()
-        table.timers._order.clear()
-        return table
-
-    patch.setattr(snapshots, "restore", restore)
+    restored_with(patch, change)
 
 
 @plant
 def the_last_version_is_lost_in_snapshots(patch: pytest.MonkeyPatch) -> None:
-    original = snapshots.restore
-
-    def restore(chunks):  # type: ignore[no-untyped-def]
-        table = original(chunks)
-        table.last_version = 0
-        return table
-
-    patch.setattr(snapshots, "restore", restore)
+    restored_with(patch, lambda restored: setattr(restored, "last_version", 0))
 
 
 @plant
-def the_owner_index_forgets_the_second_lock(patch: pytest.MonkeyPatch) -> None:
-    def add(self, owner, name):  # type: ignore[no-untyped-def]
-        self._names.setdefault(owner, name)
+def timers_of_places_are_not_rebuilt_from_a_snapshot(patch: pytest.MonkeyPatch) -> None:
+    def change(restored: LockTable) -> None:
+        restored.queues.timers._buckets.clear()
+        restored.queues.timers._order.clear()
 
-    patch.setattr(OwnerIndex, "add", add)
-    patch.setattr(OwnerIndex, "remove", lambda self, owner, name: self._names.pop(owner, None))
+    restored_with(patch, change)
+
+
+@plant
+def graces_are_lost_in_snapshots(patch: pytest.MonkeyPatch) -> None:
+    def change(restored: LockTable) -> None:
+        for place in list(restored.queues.places.values()):
+            restored.queues.replace(place, replace(place, grace_ms=0))
+
+    restored_with(patch, change)
+
+
+@plant
+def terms_are_lost_in_snapshots(patch: pytest.MonkeyPatch) -> None:
+    original = snapshots._sharing
+
+    def sharing(lock, shared):  # type: ignore[no-untyped-def]
+        kept = original(lock, shared)
+        return replace(kept, holds=tuple(replace(hold, terms=None) for hold in kept.holds))
+
+    patch.setattr(snapshots, "_sharing", sharing)
+
+
+# --- the order of places -------------------------------------------------------------------------
+
+
+@plant
+def a_try_passes_those_who_wait(patch: pytest.MonkeyPatch) -> None:
+    def is_free_for(ledger, name, options):  # type: ignore[no-untyped-def]
+        lock = ledger.locks.get(name)
+        if lock is None:
+            return True
+        return not lock.delayed_until_ms and granting.fits(lock, options)
+
+    put(patch, granting.is_free_for, is_free_for)
+
+
+@plant
+def a_newcomer_passes_its_equals(patch: pytest.MonkeyPatch) -> None:
+    original = granting.is_free_for
+
+    def is_free_for(ledger, name, options):  # type: ignore[no-untyped-def]
+        return original(ledger, name, replace(options, priority=options.priority + 1))
+
+    put(patch, original, is_free_for)
+
+
+@plant
+def readers_starve_a_waiting_writer(patch: pytest.MonkeyPatch) -> None:
+    original = granting.is_free_for
+
+    def is_free_for(ledger, name, options):  # type: ignore[no-untyped-def]
+        lock = ledger.locks.get(name)
+        reads = options.shared and lock is not None and lock.mode is Mode.SHARED
+        return bool(reads and not lock.delayed_until_ms) or original(ledger, name, options)
+
+    put(patch, original, is_free_for)
+
+
+@plant
+def priorities_are_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(queues, "_number", lambda priority, index: index)
+
+
+@plant
+def the_last_to_come_is_served_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(queues.Queue, "front", lambda self: self._order[-1] & queues._INDEX_MASK)
+
+
+@plant
+def a_second_ask_goes_to_the_end(patch: pytest.MonkeyPatch) -> None:
+    def replaced(self, old, new):  # type: ignore[no-untyped-def]
+        self.remove(old)
+        self.add(replace(new, index=max(new.ticket, new.index)))
+
+    patch.setattr(queues.Queues, "replace", replaced)
+
+
+@plant
+def a_second_ask_keeps_the_old_deadline(patch: pytest.MonkeyPatch) -> None:
+    original = queues.Queues.replace
+
+    def replaced(self, old, new):  # type: ignore[no-untyped-def]
+        original(self, old, replace(new, deadline_ms=old.deadline_ms))
+
+    patch.setattr(queues.Queues, "replace", replaced)
+
+
+@plant
+def the_older_connection_is_not_told_that_its_place_was_taken_over(
+    patch: pytest.MonkeyPatch,
+) -> None:
+    patch.setattr(waiting, "_forsake", lambda ledger, place, newer, index: None)
+
+
+# --- handing over --------------------------------------------------------------------------------
+
+
+def without_promotion(patch: pytest.MonkeyPatch, module: Any, function: str) -> None:
+    """The function serves nobody."""
+    original = getattr(module, function)
+    promote = handover.promote
+
+    def changed(*arguments: Any) -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            put(inner, promote, lambda ledger, names, index, before_ms: None)
+            return original(*arguments)
+
+    put(patch, original, changed)
+
+
+@plant
+def a_release_serves_nobody(patch: pytest.MonkeyPatch) -> None:
+    without_promotion(patch, ends, "release")
+
+
+@plant
+def an_expiry_serves_nobody(patch: pytest.MonkeyPatch) -> None:
+    without_promotion(patch, ends, "end_overdue")
+
+
+@plant
+def a_break_serves_nobody(patch: pytest.MonkeyPatch) -> None:
+    without_promotion(patch, ends, "break_lock")
+
+
+@plant
+def who_leaves_the_front_blocks_those_behind(patch: pytest.MonkeyPatch) -> None:
+    without_promotion(patch, handover, "leave")
+
+
+@plant
+def only_one_reader_is_served(patch: pytest.MonkeyPatch) -> None:
+    original = granting.fits
+
+    def fits(lock, options):  # type: ignore[no-untyped-def]
+        shared = lock is not None and lock.mode is Mode.SHARED and len(lock.holds) > 0
+        return original(lock, options) and not (shared and lock.is_waited_for)
+
+    put(patch, original, fits)
+
+
+@plant
+def waits_never_run_out(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(queues.Queues, "_ends_ms", lambda self, index: 0)
+
+
+@plant
+def a_wait_runs_out_before_the_hold_that_ends_with_it(patch: pytest.MonkeyPatch) -> None:
+    original = handover.promote
+
+    def promote(ledger, names, index, before_ms):  # type: ignore[no-untyped-def]
+        return original(ledger, names, index, before_ms + 1)
+
+    put(patch, original, promote)
+
+
+@plant
+def a_granted_place_has_a_second_end(patch: pytest.MonkeyPatch) -> None:
+    original = handover._hand_over
+
+    def hand_over(ledger, place, index):  # type: ignore[no-untyped-def]
+        original(ledger, place, index)
+        ledger.end_ticket(place, Unblocked())
+
+    patch.setattr(handover, "_hand_over", hand_over)
+
+
+@plant
+def a_granted_place_has_no_end(patch: pytest.MonkeyPatch) -> None:
+    original = Ledger.end_ticket
+
+    def end_ticket(self, place, outcome):  # type: ignore[no-untyped-def]
+        if not isinstance(outcome, Granted):
+            original(self, place, outcome)
+
+    patch.setattr(Ledger, "end_ticket", end_ticket)
+
+
+# --- clients -------------------------------------------------------------------------------------
+
+
+@plant
+def a_disconnected_waiter_stays(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(leaving, "_part", lambda ledger, place, index: None)
+
+
+@plant
+def a_disconnected_waiter_with_a_request_loses_its_place(patch: pytest.MonkeyPatch) -> None:
+    def part(ledger, place, index):  # type: ignore[no-untyped-def]
+        handover.leave(ledger, place, "disconnected", index)
+
+    patch.setattr(leaving, "_part", part)
+
+
+@plant
+def the_grace_counts_from_the_grant(patch: pytest.MonkeyPatch) -> None:
+    original = handover._hand_over
+
+    def hand_over(ledger, place, index):  # type: ignore[no-untyped-def]
+        if place.grace_ms:
+            later = replace(place, grace_ms=ledger.clock_ms + limits.WAITER_GRACE_MS)
+            ledger.queues.replace(place, later)
+            place = later
+        original(ledger, place, index)
+
+    patch.setattr(handover, "_hand_over", hand_over)
+
+
+@plant
+def a_grant_that_nobody_claims_stays(patch: pytest.MonkeyPatch) -> None:
+    original = granting.grant
+
+    def grant(ledger, names, operation, index, *, is_unheard=False, claim_ms=0):  # type: ignore[no-untyped-def]
+        return original(ledger, names, operation, index, is_unheard=is_unheard)
+
+    put(patch, original, grant)
+
+
+@plant
+def a_grant_that_was_claimed_is_released(patch: pytest.MonkeyPatch) -> None:
+    original = granting._renewed_terms
+
+    def renewed_terms(terms, options, *, counts):  # type: ignore[no-untyped-def]
+        renewed = original(terms, options, counts=counts)
+        if terms is None or not terms.claim_ms:
+            return renewed
+        return replace(renewed or records.USUAL, claim_ms=terms.claim_ms)
+
+    patch.setattr(granting, "_renewed_terms", renewed_terms)
+
+
+@plant
+def an_undelivered_grant_stays(patch: pytest.MonkeyPatch) -> None:
+    put(patch, leaving.undelivered, lambda ledger, operation, index: None)
+
+
+@plant
+def a_grant_is_taken_back_that_its_owner_has_learned_of(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(leaving, "_is_untold", lambda hold, version: hold.version == version)
+    original = leaving._take_back
+
+    def take_back(ledger, name, lock, hold, operation, index):  # type: ignore[no-untyped-def]
+        terms = replace(hold.terms or records.USUAL, is_unheard=True)
+        untold = replace(hold, terms=terms)
+        ledger.put_hold(name, lock, hold, untold)
+        original(ledger, name, ledger.locks.get(name), untold, operation, index)
+
+    patch.setattr(leaving, "_take_back", take_back)
+
+
+@plant
+def a_newer_hold_is_taken_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        leaving,
+        "_is_untold",
+        lambda hold, version: hold.terms is not None and hold.terms.is_unheard,
+    )
+
+
+@plant
+def holds_outlive_the_connection_that_they_are_tied_to(patch: pytest.MonkeyPatch) -> None:
+    put(patch, ends.lose, lambda ledger, name, owner, index: None)
+
+
+@plant
+def asking_again_does_not_move_the_tie(patch: pytest.MonkeyPatch) -> None:
+    original = granting._renewed_terms
+
+    def renewed_terms(terms, options, *, counts):  # type: ignore[no-untyped-def]
+        return original(terms, replace(options, on_close=False), counts=counts)
+
+    patch.setattr(granting, "_renewed_terms", renewed_terms)
+
+
+@plant
+def a_node_that_is_back_loses_its_new_clients(patch: pytest.MonkeyPatch) -> None:
+    original = leaving.node_gone
+
+    def node_gone(ledger, operation, index):  # type: ignore[no-untyped-def]
+        original(ledger, replace(operation, incarnation=0), index)
+
+    patch.setattr(leaving, "node_gone", node_gone)
+
+
+@plant
+def unblocking_with_an_error_looks_like_a_timeout(patch: pytest.MonkeyPatch) -> None:
+    original = waiting.unblock
+
+    def unblock(ledger, operation, index):  # type: ignore[no-untyped-def]
+        return original(ledger, replace(operation, error=False), index)
+
+    patch.setattr(waiting, "unblock", unblock)
+
+
+# --- kinds of locks ------------------------------------------------------------------------------
+
+
+@plant
+def a_semaphore_gives_one_permit_too_many(patch: pytest.MonkeyPatch) -> None:
+    original = granting.fits
+
+    def fits(lock, options):  # type: ignore[no-untyped-def]
+        if options.limit and lock is not None and lock.mode is Mode.SEMAPHORE:
+            return lock.extra.used < lock.limit == options.limit
+        return original(lock, options)
+
+    put(patch, original, fits)
+
+
+@plant
+def a_different_limit_is_accepted(patch: pytest.MonkeyPatch) -> None:
+    original = granting.contradiction
+
+    def contradiction(lock, hold, options):  # type: ignore[no-untyped-def]
+        if lock is not None and options.limit and lock.limit:
+            options = replace(options, limit=lock.limit)
+        return original(lock, hold, options)
+
+    put(patch, original, contradiction)
+
+
+@plant
+def another_mode_is_accepted_of_the_owner(patch: pytest.MonkeyPatch) -> None:
+    put(patch, granting.contradiction, lambda lock, hold, options: None)
+
+
+@plant
+def one_release_ends_a_reentrant_hold(patch: pytest.MonkeyPatch) -> None:
+    original = ends.release
+
+    def release(ledger, name, lock, hold, index):  # type: ignore[no-untyped-def]
+        if hold.terms is not None and hold.terms.holds > 1:
+            once = replace(hold, terms=replace(hold.terms, holds=1))
+            ledger.put_hold(name, lock, hold, once)
+            return original(ledger, name, ledger.locks.get(name), once, index)
+        return original(ledger, name, lock, hold, index)
+
+    patch.setattr(ends, "release", release)
+
+
+@plant
+def every_ask_of_the_holder_counts(patch: pytest.MonkeyPatch) -> None:
+    original = granting._renewed_terms
+
+    def renewed_terms(terms, options, *, counts):  # type: ignore[no-untyped-def]
+        return original(terms, replace(options, reentrant=True), counts=counts)
+
+    patch.setattr(granting, "_renewed_terms", renewed_terms)
+
+
+@plant
+def several_locks_are_granted_when_the_first_is_free(patch: pytest.MonkeyPatch) -> None:
+    def is_up(ledger, place):  # type: ignore[no-untyped-def]
+        name = place.names[0]
+        lock = ledger.locks.get(name)
+        return not lock.delayed_until_ms and granting.fits(lock, place.options)
+
+    put(patch, granting.is_up, is_up)
+
+
+@plant
+def several_locks_get_several_versions(patch: pytest.MonkeyPatch) -> None:
+    original = granting.grant
+
+    def grant(ledger, names, operation, index, **others):  # type: ignore[no-untyped-def]
+        outcomes = [original(ledger, [name], operation, index, **others) for name in names]
+        return outcomes[0]
+
+    put(patch, original, grant)
+
+
+@plant
+def a_place_in_several_queues_blocks_only_one(patch: pytest.MonkeyPatch) -> None:
+    original = queues.Queues.front
+
+    def front(self, name):  # type: ignore[no-untyped-def]
+        place = original(self, name)
+        if place is None or place.names[0] == name:
+            return place
+        return next((each for each in self.waiters(name) if each.names[0] == name), place)
+
+    patch.setattr(queues.Queues, "front", front)
+
+
+@plant
+def a_delay_keeps_nobody_away(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ends, "_delay", lambda ledger, name, hold: None)
+
+
+@plant
+def a_delay_follows_a_release_too(patch: pytest.MonkeyPatch) -> None:
+    original = ends.give_up
+
+    def give_up(ledger, name, lock, hold, reason):  # type: ignore[no-untyped-def]
+        original(ledger, name, lock, hold, reason)
+        ends._delay(ledger, name, hold)
+
+    patch.setattr(ends, "give_up", give_up)
+
+
+@plant
+def waiters_are_served_during_a_delay(patch: pytest.MonkeyPatch) -> None:
+    def is_up(ledger, place):  # type: ignore[no-untyped-def]
+        return all(
+            granting.fits(ledger.locks.get(name), place.options)
+            and ledger.queues.front(name) is place
+            for name in place.names
+        )
+
+    put(patch, granting.is_up, is_up)
+
+
+# --- deadlocks -----------------------------------------------------------------------------------
+
+
+@plant
+def deadlocks_are_not_found(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(deadlocks, "cycle", lambda ledger, place: None)
+
+
+@plant
+def deadlocks_with_who_is_behind_several_are_not_found(patch: pytest.MonkeyPatch) -> None:
+    original = deadlocks._is_waited_for
+
+    def is_waited_for(ledger, place):  # type: ignore[no-untyped-def]
+        return original(ledger, replace(place, names=place.names[:1]))
+
+    patch.setattr(deadlocks, "_is_waited_for", is_waited_for)
+
+
+@plant
+def waiting_for_a_semaphore_counts_as_a_deadlock(patch: pytest.MonkeyPatch) -> None:
+    original = deadlocks._waits_for
+
+    def waits_for(ledger, owner):  # type: ignore[no-untyped-def]
+        yield from original(ledger, owner)
+        for index in ledger.queues.by_owner.members_of(owner):
+            for name in ledger.queues.places[index].names:
+                for hold in ledger.locks.get(name).holds:
+                    yield name, hold.owner
+
+    patch.setattr(deadlocks, "_waits_for", waits_for)
+
+
+@plant
+def the_cycle_that_is_named_is_none(patch: pytest.MonkeyPatch) -> None:
+    original = deadlocks._path
+    patch.setattr(deadlocks, "_path", lambda reached, origin: original(reached, origin)[::-1])
+
+
+@plant
+def a_refused_wait_keeps_its_place(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Ledger, "remove_place", lambda self, place: None)
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+@plant
+def who_is_served_is_not_told_of(patch: pytest.MonkeyPatch) -> None:
+    original = Ledger.tell
+
+    def tell(self, kind, name, owner, version, reason=b""):  # type: ignore[no-untyped-def]
+        if kind != "acquired" or not self.ended:
+            original(self, kind, name, owner, version, reason)
+
+    patch.setattr(Ledger, "tell", tell)
+
+
+@plant
+def events_give_the_wrong_reason(patch: pytest.MonkeyPatch) -> None:
+    original = Ledger.tell
+
+    def tell(self, kind, name, owner, version, reason=b""):  # type: ignore[no-untyped-def]
+        original(self, kind, name, owner, version, reason and b"timeout")
+
+    patch.setattr(Ledger, "tell", tell)
 
 
 @pytest.mark.parametrize("bug", PLANTS.values(), ids=PLANTS.keys())

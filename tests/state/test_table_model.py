@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,33 +9,62 @@ from resplock import limits
 from resplock.operations import (
     KEEP_TTL,
     Acquire,
+    AcquireAll,
     Break,
-    Held,
+    Cancel,
+    Disconnect,
     KeepAlive,
+    NodeGone,
     Operation,
-    Outcome,
+    Options,
     Release,
     Renew,
     Settle,
+    Unblock,
+    Undelivered,
     decode_run,
     encode_run,
 )
 from resplock.state import snapshots
 from resplock.state.snapshots import TableSnapshot
 from resplock.state.table import LockTable
-from resplock.types import lock_name
-from tests.state.model import NO_ADVICE, Model
+from resplock.types import NodeId
+from tests.state.twin import CLIENTS, NAMES, OWNERS, Twin, image
 
-names = st.sampled_from([lock_name(0, b"a"), lock_name(0, b"b{a}"), lock_name(3, b"a")])
-owners = st.sampled_from([b"me", b"you", b"they"])
+names = st.sampled_from(NAMES)
+owners = st.sampled_from(OWNERS)
 ttls = st.sampled_from([0, 1, 5, 40, 700, 30_000])
 renewals = st.one_of(st.just(KEEP_TTL), ttls)
 versions = st.one_of(st.just(0), st.integers(1, 40))
 requests = st.sampled_from([b"", b"", b"r1", b"r2"])
 metadata = st.sampled_from([(), ((b"host", b"x"),)])
-
+clients = st.sampled_from(CLIENTS)
+waiting = {
+    "wait_ms": st.sampled_from([0, 1, 60, 900, 20_000]),
+    "priority": st.sampled_from([0, 0, 7, -7]),
+    "on_close": st.booleans(),
+    "delay_ms": st.sampled_from([0, 0, 30]),
+    "blocking": st.sampled_from([True, True, False]),
+    "client": clients,
+}
+options = st.one_of(
+    st.none(),
+    st.builds(Options, **waiting),
+    st.builds(Options, **waiting, shared=st.just(True)),
+    st.builds(Options, **waiting, limit=st.sampled_from([2, 3]), permits=st.integers(1, 3)),
+    st.builds(Options, **waiting, reentrant=st.just(True)),
+)
 operations = st.one_of(
-    st.builds(Acquire, names, owners, ttls, requests, metadata),
+    st.builds(Acquire, names, owners, ttls, requests, metadata, options),
+    st.builds(
+        AcquireAll,
+        st.lists(names, min_size=1, max_size=3).map(tuple),
+        owners,
+        ttls,
+        requests,
+        metadata,
+        st.builds(Options, **waiting),
+    ),
     st.builds(Release, names, owners, versions),
     st.builds(Renew, names, owners, versions, renewals),
     st.builds(
@@ -47,10 +75,15 @@ operations = st.one_of(
     ),
     st.builds(Break, names, versions),
     st.builds(Settle, st.lists(names, max_size=2).map(tuple)),
+    st.builds(Cancel, names, owners),
+    st.builds(Disconnect, st.lists(clients, min_size=1, max_size=2).map(tuple)),
+    st.builds(NodeGone, st.sampled_from([NodeId("n"), NodeId("m")]), st.integers(0, 2)),
+    st.builds(Unblock, clients, st.booleans()),
+    st.builds(Undelivered, names.map(lambda name: (name,)), owners, st.integers(1, 40), requests),
 )
 entries = st.lists(
     st.tuples(
-        st.sampled_from([0, 1, 3, 60, 900, limits.REQUEST_REMEMBERED_MS]),
+        st.sampled_from([0, 1, 3, 60, 900, limits.WAITER_GRACE_MS, limits.REQUEST_REMEMBERED_MS]),
         st.lists(operations, max_size=5),
     ),
     max_size=25,
@@ -58,54 +91,18 @@ entries = st.lists(
 Entries = list[tuple[int, list[Operation]]]
 
 
-def plain(outcome: Outcome) -> Outcome:
-    """The outcome without its advice, which the model does not compute."""
-    if isinstance(outcome, Held):
-        return msgspec.structs.replace(outcome, advice=NO_ADVICE)
-    return outcome
-
-
-def holds(table: LockTable) -> dict[bytes, tuple[object, ...]]:
-    return {
-        name: (hold.owner, hold.version, hold.deadline_ms, hold.ttl_ms, hold.metadata)
-        for name, lock in table.locks
-        for hold in lock.holds
-    }
-
-
-def image(table: LockTable) -> list[bytes]:
-    return list(iter(TableSnapshot(table).next_chunk, None))
-
-
 @settings(max_examples=300)
 @given(entries)
 def test_table_does_what_the_model_does(run: Entries) -> None:
-    """After every entry, outcomes and state are the model's.
+    """After every entry, outcomes, ends of waits, events and all that LOCK.GET shows are the model's.
 
-    So a lock has one holder at most, versions only rise, RELEASE and RENEW need owner and version,
-    no hold ends early or is seen late, a REQUEST has one effect, and what is derived is right.
+    So holds are compatible, versions only rise, RELEASE and RENEW need owner and version, no hold
+    ends early or is seen late, nobody passes, each wait has one end, a REQUEST has one effect, and
+    what is derived is right.
     """
-    table, model = LockTable(), Model()
-    index, stamp = 1, 1
-    granted: set[int] = set()
+    twin = Twin()
     for elapsed, commands in run:
-        stamp += elapsed
-        before = table.last_version
-        outcomes = table.apply(index, stamp, commands)
-        assert [plain(o) for o in outcomes] == [
-            plain(o) for o in model.apply(index, stamp, commands)
-        ]
-        table.check()
-        assert holds(table) == {
-            name: (hold.owner, hold.version, hold.deadline, hold.ttl, hold.metadata)
-            for name, hold in model.held.items()
-        }
-        assert table.totals.expired == model.expired
-        assert table.last_version == model.last_version >= before
-        new = {int(str(hold[1])) for hold in holds(table).values()} - granted
-        assert all(version > before for version in new), "a version below an earlier one"
-        granted |= new
-        index += len(commands) or 1
+        twin.step(elapsed, commands)
 
 
 @settings(max_examples=100)
@@ -121,8 +118,10 @@ def test_a_restored_snapshot_goes_on_as_the_original(run: Entries, cut: int) -> 
         stamp += elapsed
         logged = decode_run(encode_run(commands))
         outcomes = table.apply(index, stamp, logged)
+        ended = table.take_ended()
         if copy is not None:
             assert copy.apply(index, stamp, logged) == outcomes
+            assert copy.take_ended() == ended
             copy.check()
         index += len(commands) or 1
     if copy is not None:
