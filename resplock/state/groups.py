@@ -8,15 +8,23 @@ dict whose values are None, which the garbage collector need not walk).
 from __future__ import annotations
 
 from collections.abc import Iterable, KeysView
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from resplock.types import LockName
+from resplock.operations import ClientId
+from resplock.types import LockName, NodeId
 
 Holding: TypeAlias = tuple[LockName, bytes]
 """A hold, by its lock and its owner."""
 
+
+class Sortable(Protocol):
+    """Whatever has an order."""
+
+    def __lt__(self, other: Any, /) -> bool: ...
+
+
 Key = TypeVar("Key")
-Member = TypeVar("Member", LockName, int, Holding)
+Member = TypeVar("Member", bound=Sortable)
 
 
 class Groups(Generic[Key, Member]):
@@ -30,7 +38,8 @@ class Groups(Generic[Key, Member]):
     def __len__(self) -> int:
         return len(self._members)
 
-    def keys(self) -> KeysView[Key]:
+    @property
+    def keyed(self) -> KeysView[Key]:
         """Who has members. Their order differs from replica to replica: sort them."""
         return self._members.keys()
 
@@ -78,3 +87,29 @@ class Groups(Generic[Key, Member]):
         if members is None:
             return ()
         return members if isinstance(members, dict) else (members,)
+
+
+class ClientGroups(Groups[ClientId, Member]):
+    """What is attached to which client, and to how many in each life of a node."""
+
+    __slots__ = ("lives",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lives: dict[tuple[NodeId, int], int] = {}
+        """(node, incarnation) -> how many of its clients have members."""
+
+    def add(self, key: ClientId, member: Member) -> None:
+        if not self.count(key):
+            life = (key.node, key.incarnation)
+            self.lives[life] = self.lives.get(life, 0) + 1
+        super().add(key, member)
+
+    def remove(self, key: ClientId, member: Member) -> None:
+        super().remove(key, member)
+        if self.count(key):
+            return
+        life = (key.node, key.incarnation)
+        self.lives[life] -= 1
+        if not self.lives[life]:
+            del self.lives[life]

@@ -35,7 +35,7 @@ def disconnect(ledger: Ledger, clients: Iterable[ClientId], index: int) -> None:
 
 def node_gone(ledger: Ledger, operation: NodeGone, index: int) -> None:
     """Disconnect all clients of a node but those of its present incarnation."""
-    attached = {*ledger.queues.by_client.keys(), *ledger.tied.keys()}
+    attached = {*ledger.queues.by_client.keyed, *ledger.tied.keyed}
     gone = sorted(
         client
         for client in attached

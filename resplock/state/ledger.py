@@ -19,7 +19,7 @@ from __future__ import annotations
 from resplock import limits
 from resplock.operations import ClientId, Ended, Event, Outcome
 from resplock.state.backoff import HoldMeans
-from resplock.state.groups import Groups, Holding
+from resplock.state.groups import ClientGroups, Groups, Holding
 from resplock.state.queues import Queues
 from resplock.state.rates import Rates
 from resplock.state.records import (
@@ -58,7 +58,7 @@ class Ledger:
         self.rates = Rates(self.totals)
         self.owners: Groups[bytes, LockName] = Groups()
         """The locks that an owner holds."""
-        self.tied: Groups[ClientId, Holding] = Groups()
+        self.tied: ClientGroups[Holding] = ClientGroups()
         """The holds that end when this client goes away."""
         self.timers: Timers[LockName] = Timers(self._deadline_of)
         self.locks_by_db = [0] * limits.DATABASES
@@ -211,10 +211,10 @@ class Ledger:
                 same = granted.setdefault(hold.version, hold.owner)
                 assert same == hold.owner, "two owners with one version"
         assert by_db == self.locks_by_db, "the counts by database are off"
-        assert owned.keys() == self.owners.keys(), "the owner index has strangers or gaps"
+        assert owned.keys() == self.owners.keyed, "the owner index has strangers or gaps"
         for owner, names in owned.items():
             assert self.owners.members_of(owner) == sorted(names), "the owner index is off"
-        assert tied.keys() == self.tied.keys(), "holds are tied to strangers, or not tied"
+        assert tied.keys() == self.tied.keyed, "holds are tied to strangers, or not tied"
         for client, holdings in tied.items():
             assert self.tied.members_of(client) == sorted(holdings), "the ties are off"
         self.queues.check()

@@ -21,7 +21,7 @@ from typing import Any
 
 from resplock.limits import PRIORITY_MAX
 from resplock.operations import ClientId
-from resplock.state.groups import Groups
+from resplock.state.groups import ClientGroups, Groups
 from resplock.state.records import Place
 from resplock.state.timers import Timers
 from resplock.types import LockName
@@ -106,7 +106,7 @@ class Queues:
         """By index, in the order of the indexes."""
         self._by_lock: dict[LockName, Queue] = {}
         self.by_owner: Groups[bytes, int] = Groups()
-        self.by_client: Groups[ClientId, int] = Groups()
+        self.by_client: ClientGroups[int] = ClientGroups()
         """The places that end when this client goes away."""
         self.timers: Timers[int] = Timers(self._ends_ms)
 
@@ -224,6 +224,6 @@ class Queues:
 def _check_groups(
     groups: Groups[bytes, int] | Groups[ClientId, int], expected: dict[Any, list[int]]
 ) -> None:
-    assert groups.keys() == expected.keys(), "an index of places has strangers or gaps"
+    assert groups.keyed == expected.keys(), "an index of places has strangers or gaps"
     for key, indexes in expected.items():
         assert groups.members_of(key) == sorted(indexes), "an index of places is off"

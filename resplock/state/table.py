@@ -120,9 +120,7 @@ class LockTable(Ledger):
 
     def attached_lives(self) -> list[tuple[NodeId, int]]:
         """The nodes, and their incarnations, to whose clients places or holds are attached; sorted."""
-        lives = {(client.node, client.incarnation) for client in self.queues.by_client.keys()}
-        lives |= {(client.node, client.incarnation) for client in self.tied.keys()}
-        return sorted(lives)
+        return sorted({*self.queues.by_client.lives, *self.tied.lives})
 
     def end_due(self, now_ms: int) -> bool:
         """Whether an end is due by `now_ms`: the leader then carries the clock there."""

@@ -207,12 +207,10 @@ class Model:
                 self.disconnect(list(operation.clients))
                 return Done()
             case NodeGone():
-                attached = {place.client for place in self.places if self.is_attached(place)}
-                attached |= {hold.client for hold in self.holds}
                 gone = [
                     client
-                    for client in attached
-                    if client and client.node == operation.node
+                    for client in self.attached()
+                    if client.node == operation.node
                     if operation.incarnation == 0 or client.incarnation != operation.incarnation
                 ]
                 self.disconnect(sorted(gone))
@@ -601,6 +599,10 @@ class Model:
             self.remember(place.owner, place.request, place.names, outcome)
 
     # --- clients ---------------------------------------------------------------------------------
+
+    def attached(self) -> set[ClientId]:
+        clients = {place.client for place in self.places if self.is_attached(place)}
+        return {client for client in clients | {hold.client for hold in self.holds} if client}
 
     def is_attached(self, place: ModelPlace) -> bool:
         return bool(place.ticket) or place.options.on_close

@@ -124,6 +124,9 @@ class Twin:
         names |= {name for place in model.places for name in place.names}
         for name in names | set(model.delays):
             assert seen(table, name) == expected_info(model, name)
+        assert table.attached_lives() == sorted(
+            {(client.node, client.incarnation) for client in model.attached()}
+        )
         assert sum(table.locks_by_db) == len({hold.name for hold in model.holds})
         assert {name for name, _ in table.locks} == names | set(model.delays)
 
