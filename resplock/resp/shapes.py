@@ -158,7 +158,7 @@ HELD = Reply(
 TIMEOUT = Reply(
     "timeout",
     Kind.MAP,
-    "The WAIT has run out. This is not an error.",
+    "The WAIT has run out (LOCK.ENQUEUE: of this REQUEST). This is not an error.",
     (_status("timeout"), *_IN_THE_WAY),
     ops.TimedOut,
 )

@@ -17,6 +17,7 @@ from resplock.resp.commands import COMMANDS, Command, Flag, Promise, find, promi
 from resplock.resp.shapes import Field, Kind, Reply
 from tests.e2e.conftest import MakeServer
 from tests.e2e.process import ServerProcess
+from tests.e2e.waiting import eventually
 from tests.e2e.wire import Closed, Failure, Map, Pushed, Status, Verbatim, Wire
 
 PASSWORD = "open sesame"
@@ -58,24 +59,8 @@ TAKE_MANY_WORDS = (
 )
 
 
-UNTIL_CLIENTS_WAIT = {
-    ("LOCK.MACQUIRE", "reply"),
-    ("LOCK.ENQUEUE", "reply"),
-    ("LOCK.CANCEL", "reply"),
-    ("LOCK.CANCEL", "error"),
-}
-
-
 def cannot(promise: Promise, protocol: int) -> bool:
     """Whether a promise cannot be tried here."""
-    if promise[:2] in UNTIL_CLIENTS_WAIT and promise not in (
-        ("LOCK.CANCEL", "error", "ERR"),
-        ("LOCK.CANCEL", "error", "NOAUTH"),
-        ("LOCK.CANCEL", "error", "NOTWAITING"),
-    ):
-        return True
-    if promise.name in ("timeout", "QUEUEFULL", "DEADLOCK", "UNBLOCKED", "unblocked"):
-        return True
     if promise in CANNOT or promise in CANNOT_IN[protocol]:
         return True
     return promise.kind == "error" and promise.name in NEEDS_MORE_NODES | NEEDS_MORE_LOAD
@@ -230,9 +215,32 @@ LOCK.BREAK b REASON maintenance
 LOCK.BREAK b
 LOCK.STATS
 LOCK.HELP
-LOCK.MACQUIRE 1 a me
-LOCK.ENQUEUE a me
-LOCK.CANCEL a me
+LOCK.MACQUIRE 2 m1 m2 me REQUEST m
+LOCK.MACQUIRE 2 m2 m3 you
+LOCK.MACQUIRE 1 m1 you WAIT 1
+LOCK.RELEASE m1 me
+LOCK.MACQUIRE 2 m1 m2 me REQUEST m
+LOCK.ENQUEUE c me REQUEST e
+LOCK.ENQUEUE c you WAIT 60000
+LOCK.ACQUIRE c he WAIT 1
+LOCK.GET c WAITERS
+LOCK.CANCEL c you
+LOCK.CANCEL c you
+LOCK.ENQUEUE c you WAIT 1 REQUEST late
+LOCK.ENQUEUE c they REQUEST given-up
+LOCK.CANCEL c they
+LOCK.ENQUEUE c they REQUEST given-up
+LOCK.RELEASE c me
+LOCK.ENQUEUE c me REQUEST e
+LOCK.ACQUIRE s me SHARED META 1 host h
+LOCK.ACQUIRE s you SHARED
+LOCK.GET s
+LOCK.ACQUIRE p me LIMIT 3 PERMITS 2
+LOCK.ACQUIRE p me LIMIT 4
+LOCK.GET p WAITERS
+LOCK.ACQUIRE r me REENTRANT
+LOCK.ACQUIRE r me REENTRANT DELAY 5
+LOCK.RELEASE r me
 PING
 PING hello
 ECHO hello
@@ -342,6 +350,7 @@ def test_every_promise_of_the_command_table_is_kept(make_server: MakeServer, pro
         for line in CALLS.split("\n")[1:-1]:
             ledger.call(wire, *line.split(" "))
         ledger.call(wire, "HELLO", protocol)
+    call_while_waiting(ledger, server, protocol)
     call_wrongly(ledger, server, protocol)
     call_what_closes_or_silences(ledger, server, protocol)
     guarded = make_server(f"--requirepass={PASSWORD}").start()
@@ -355,6 +364,35 @@ def test_every_promise_of_the_command_table_is_kept(make_server: MakeServer, pro
     assert sorted({*CANNOT, *CANNOT_IN[protocol]} - promised) == [], (
         "said to be impossible, and not promised"
     )
+
+
+def call_while_waiting(ledger: Ledger, server: ServerProcess, protocol: int) -> None:
+    """How a wait may end, or not begin."""
+    with server.wire(protocol=protocol) as me, server.wire(protocol=protocol) as you:
+        asks = (("LOCK.ACQUIRE", "x"), ("LOCK.MACQUIRE", 1, "x"))
+        ledger.call(me, "LOCK.ACQUIRE", "x", "me")
+        ledger.call(you, "LOCK.ACQUIRE", "y", "you")
+        your_id = you.call("CLIENT", "ID")
+        for ask in asks:
+            you.send(*ask, "you", "WAIT", 60_000)
+            eventually(lambda: ledger.call(me, "LOCK.GET", "x", "WAITERS") and waiters(me, "x"))
+            blocking = (ask[0], *("y" if word == "x" else word for word in ask[1:]))
+            assert ledger.call(me, *blocking, "me", "WAIT", 60_000).code == "DEADLOCK"
+            assert ledger.call(me, "CLIENT", "UNBLOCK", your_id, "ERROR") == 1
+            unblocked = you.receive()
+            assert unblocked.code == "UNBLOCKED"
+            ledger.note(kept_by(find([ask[0].encode()]), unblocked, protocol))
+        you.pipeline(*[("LOCK.ENQUEUE", "x", n) for n in range(limits.WAITERS_PER_LOCK)])
+        for ask in (*asks, ("LOCK.ENQUEUE", "x")):
+            wait = () if ask[0] == "LOCK.ENQUEUE" else ("WAIT", 60_000)
+            assert ledger.call(you, *ask, "he", *wait).code == "QUEUEFULL"
+        # The place that was given a millisecond has timed out long ago.
+        ledger.call(you, "LOCK.ENQUEUE", "c", "you", "REQUEST", "late")
+
+
+def waiters(wire: Wire, key: str) -> int:
+    """How many wait for a lock."""
+    return int(wire.map("LOCK.GET", key)["waiter_count"])
 
 
 def call_wrongly(ledger: Ledger, server: ServerProcess, protocol: int) -> None:

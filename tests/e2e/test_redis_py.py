@@ -153,7 +153,10 @@ class TestCommands:
             "limit",
             "waiter_count",
             "metadata",
+            "waiters",
         ]
+        assert list(fields(await call(client, "LOCK.GET", key))) == list(info)[:-1]
+        assert info["waiters"] == []
         assert info["key"] == key.encode()
         assert (info["owner"], info["mode"]) == (b"me", b"exclusive")
         assert info["version"] == version

@@ -451,14 +451,15 @@ COMMANDS = (
             always={"blocking": False},
         ),
         conflicts=_CONFLICTS,
-        replies=(shapes.GRANTED, shapes.QUEUED, shapes.LOST),
-        errors=("QUEUEFULL",),
+        replies=(shapes.GRANTED, shapes.QUEUED, shapes.TIMEOUT, shapes.LOST),
+        errors=("QUEUEFULL", "UNBLOCKED"),
         details=(
             (
                 "The grant comes by itself when its turn is there, with its TTL counted from then. It "
                 "is seen as the event `acquired`, in LOCK.GET, and by LOCK.ACQUIRE of the same owner, "
                 "which is granted the version."
             ),
+            "A repeated REQUEST is told how its place has ended: granted, `timeout` or UNBLOCKED.",
         ),
     ),
     Command(
