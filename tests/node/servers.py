@@ -243,7 +243,7 @@ class Trio:
             for server in self.servers.values():
                 server.turn()
             if not self.carry() and not any(
-                server.node.has_ready() for server in self.servers.values()
+                server.node.has_ready() or server.node.busy for server in self.servers.values()
             ):
                 return
         raise AssertionError("the network never comes to rest")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from resplock import limits
 from resplock.operations import (
+    Acquire,
     Busy,
     CheckVersion,
     GetLock,
@@ -417,14 +418,14 @@ def test_what_was_proposed_is_in_doubt_when_the_leadership_is_lost(trio: Trio) -
     one, two = Caller(), Caller()
     leader.node.submit(one, [acquire("a"), acquire("b")])
     leader.turn()
-    leader.node.submit(two, [acquire("c")])
+    leader.node.submit(two, [acquire(key) for key in "cdef"])
     leader.turn()
     trio.pass_time(1_500)
     assert not leader.node.core.is_leader
     assert one.take() == [], "the next leader may still commit it"
     trio.pass_time(2 * leader.settings.election_timeout_ms)
     assert one.take() == [InDoubt(), InDoubt()]
-    assert two.take() == [InDoubt()]
+    assert two.take() == [InDoubt()] * 4
 
 
 def test_what_was_not_proposed_waits_then_certainly_was_not(trio: Trio) -> None:
@@ -564,17 +565,63 @@ def test_what_is_too_much_to_be_uncommitted_waits_for_its_turn() -> None:
     trio = Trio(uncommitted_bytes_max=2_000)
     leader = trio.elect("n1")
     trio.alone = {"n1"}
-    callers = [Caller() for _ in range(10)]
+    callers = [Caller() for _ in range(40)]
     for position, caller in enumerate(callers):
         leader.node.submit(caller, [acquire(f"{position}", "o" * 500)])
         leader.turn()
     assert leader.node.core.is_busy
-    assert len(leader.commands()) < 10
+    assert len(leader.commands()) < 20
     trio.alone = set()
     trio.pass_time(200)
     results = [result for caller in callers for result in caller.take()]
-    assert [type(result) for result in results] == [Granted] * 10
+    assert [type(result) for result in results] == [Granted] * 40
     assert sorted(results, key=lambda granted: granted.version) == results
+
+
+# --- how many commands an entry has --------------------------------------------------------------
+
+
+def entries_of(server: Server) -> list[int]:
+    """How many commands of clients each entry of a server's log has."""
+    counts = [
+        sum(isinstance(operation, Acquire) for operation in decode_run(entry.payload))
+        for entry in server.entries
+        if entry.kind is EntryKind.RUN
+    ]
+    return [count for count in counts if count]
+
+
+def test_commands_gather_while_others_are_under_way(trio: Trio) -> None:
+    leader = trio.elect("n1")
+    trio.alone = {"n1"}
+    for key in "abcdefghi":
+        leader.node.submit(Caller(), [acquire(key)])
+        leader.turn()
+    assert entries_of(leader) == [1, 2, 6], "twice as many as are under way"
+
+
+def test_what_has_gathered_goes_once_nothing_is_under_way(trio: Trio) -> None:
+    leader = trio.elect("n1")
+    callers = [Caller() for _ in range(10)]
+    leader.node.submit(callers[0], [acquire("0"), acquire("00")])
+    leader.turn()
+    for position, caller in enumerate(callers[1:4], 1):
+        leader.node.submit(caller, [acquire(f"{position}")])
+        leader.turn()
+    assert not leader.node.busy, "it waits for the followers"
+    trio.settle()
+    assert [len(caller.take()) for caller in callers[:4]] == [2, 1, 1, 1]
+    assert entries_of(leader) == [2, 3]
+
+
+def test_who_is_alone_never_waits_for_others(trio: Trio) -> None:
+    leader = trio.elect("n1")
+    caller = Caller()
+    for key in "abc":
+        leader.node.submit(caller, [acquire(key)])
+        trio.settle()
+        assert len(caller.take()) == 1
+    assert entries_of(leader) == [1, 1, 1]
 
 
 # --- bounds --------------------------------------------------------------------------------------

@@ -325,6 +325,16 @@ def have_every_leader_hand_over(patch: pytest.MonkeyPatch) -> None:
 # --- the clock -----------------------------------------------------------------------------------
 
 
+def propose_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Speed: many small entries."""
+    patch.setattr(Node, "_lets_gather", False)
+
+
+def forget_what_has_gathered(patch: pytest.MonkeyPatch) -> None:
+    """Time: nobody has another turn, until something else comes."""
+    patch.setattr(Node, "busy", False)
+
+
 def go_on_with_the_own_clock(patch: pytest.MonkeyPatch) -> None:
     """Holds: a leader that comes back takes time without a leader from the holders."""
     real = ReplicatedClock.start
@@ -468,6 +478,11 @@ BY_TESTS: list[tuple[Plant, Callable[[], None]]] = [
     (
         have_every_leader_hand_over,
         on_trio(test_membership.test_transfers_that_want_the_contrary_come_to_an_end),
+    ),
+    (propose_at_once, on_trio(test_node.test_commands_gather_while_others_are_under_way)),
+    (
+        forget_what_has_gathered,
+        on_trio(test_node.test_what_has_gathered_goes_once_nothing_is_under_way),
     ),
     (
         go_on_with_the_own_clock,
