@@ -109,8 +109,8 @@ class Events:
             self._names
             or self._keys
             or self._kinds
-            or self._keyspace_prefixes
-            or self._lock_prefixes
+            or self._keyspace_prefixes.by_end
+            or self._lock_prefixes.by_end
             or len(self._owners)
         )
 
@@ -166,24 +166,34 @@ class Events:
     def publish(self, events: Sequence[Event]) -> None:
         """Tell those who listen, of the first events now and of the others in later turns."""
         idle = not self._waiting
-        names, keys, owners = self._names, self._keys, self._owners
-        kinds = self._kinds_heard
-        keyspaces, locks = self._keyspace_prefixes, self._lock_prefixes
-        for event in events:
-            name = event.name
-            if (
-                name in names
-                or event.kind in kinds
-                or (owners and event.owner in owners)
-                or (keys and name[1:] in keys)
-                or (keyspaces and name in keyspaces)
-                or (locks and name in locks)
-            ):
-                self._waiting.append(event)
+        names, kinds = self._names, self._kinds_heard
+        rarer = bool(
+            self._keys
+            or self._keyspace_prefixes.by_end
+            or self._lock_prefixes.by_end
+            or len(self._owners)
+        )
+        self._waiting += [
+            event
+            for event in events
+            if event.name in names or event.kind in kinds or (rarer and self._may_be_heard(event))
+        ]
         if len(self._waiting) > limits.EVENTS_QUEUED_MAX:
             self.skipped("more happens to locks than it can be told")
         elif idle and self._waiting:
             self._tell_some()
+
+    def _may_be_heard(self, event: Event) -> bool:
+        """Whether somebody listens for it by its key, by a pattern or by its owner."""
+        name = event.name
+        if self._keys and name[1:] in self._keys:
+            return True
+        # Looked at from outside first, because most often it is empty, and a call costs more.
+        if self._keyspace_prefixes.by_end and name in self._keyspace_prefixes:
+            return True
+        if self._lock_prefixes.by_end and name in self._lock_prefixes:
+            return True
+        return event.owner in self._owners
 
     def skipped(self, reason: str = "a part of the log came as a snapshot") -> None:
         """Events cannot be told: whoever listens for some has to learn that it missed them."""
@@ -264,20 +274,17 @@ def _behind(head: bytes, literal: bytes) -> bytes | None:
 class _Prefixes:
     """Beginnings of names, counted from a position: is a name among those that begin like this?"""
 
-    __slots__ = ("_at", "_by_length", "_counts")
+    __slots__ = ("_at", "_counts", "by_end")
 
     def __init__(self, at: int) -> None:
         self._at = at
         self._counts: Counter[bytes] = Counter()
-        self._by_length: dict[int, frozenset[bytes]] = {}
+        self.by_end: dict[int, frozenset[bytes]] = {}
         """By where the beginning ends in a name."""
-
-    def __bool__(self) -> bool:
-        return bool(self._by_length)
 
     def __contains__(self, name: bytes) -> bool:
         at = self._at
-        for end, prefixes in self._by_length.items():  # noqa: SIM110  a loop is much faster
+        for end, prefixes in self.by_end.items():  # noqa: SIM110  a loop is much faster
             if name[at:end] in prefixes:
                 return True
         return False
@@ -289,9 +296,9 @@ class _Prefixes:
         for length in {len(prefix) for prefix in prefixes}:
             left = frozenset(prefix for prefix in self._counts if len(prefix) == length)
             if left:
-                self._by_length[self._at + length] = left
+                self.by_end[self._at + length] = left
             else:
-                self._by_length.pop(self._at + length, None)
+                self.by_end.pop(self._at + length, None)
 
 
 def _is_of_events(channel: bytes) -> bool:
