@@ -8,7 +8,6 @@ Linux they are told to stop as well when this process is killed.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import shlex
 import signal
@@ -21,12 +20,12 @@ import click
 
 from resplock.addresses import ClusterNode
 from resplock.cli.asking import NoAnswer, ask_status
+from resplock.cli.children import end_with_parent
 from resplock.cli.options import ENVIRONMENT_PREFIX
 
 _LEADER_LOOK_EVERY_S = 0.05
 _STOP_S = 15.0
 """How long a node may take to stop before it is killed."""
-_PR_SET_PDEATHSIG = 1
 _LINE_BYTES_MAX = 1 << 20
 
 
@@ -172,7 +171,7 @@ class Child:
             stderr=asyncio.subprocess.PIPE,
             env=environment,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
             limit=_LINE_BYTES_MAX,
         )
         self.ended = asyncio.ensure_future(self._watch())
@@ -231,9 +230,3 @@ def _environment(common: Mapping[str, Any]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefix)}
     settings = {prefix + name.upper(): str(value) for name, value in common.items()}
     return kept | settings
-
-
-def _end_with_parent() -> None:
-    """In the child: be told to stop when the parent is gone, however it went."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

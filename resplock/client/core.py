@@ -24,7 +24,7 @@ from resplock.client.hold import Hold
 from resplock.client.keeping import Keeping
 from resplock.client.options import Told
 from resplock.client.settings import Surroundings
-from resplock.client.target import AnyTarget, fields, with_options
+from resplock.client.target import AnyTarget, Fields, fields, with_options
 
 logger = logging.getLogger("resplock.client")
 
@@ -184,6 +184,10 @@ class Core(Generic[LostT]):
                 return True
         return False
 
+    def _info(self) -> Steps[Fields | None]:
+        reply = yield from self._query("LOCK.GET", self.name)
+        return None if reply is None else fields(reply)
+
     def _owned(self) -> Steps[bool]:
         hold: Hold | None = self._local.hold
         if hold is None or not hold.is_held:
@@ -313,5 +317,5 @@ def _encode(token: str | bytes) -> bytes:
     return token.encode() if isinstance(token, str) else token
 
 
-def _is_held(info: dict[str, Any]) -> bool:
+def _is_held(info: Fields) -> bool:
     return bool(info.get("owner") or info.get("holders"))

@@ -8,6 +8,7 @@ followed here. RedisCluster has a pool for each node, and learns anew who leads 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from redis import RedisCluster
@@ -67,8 +68,28 @@ class ClusterLink:
         self._is_stale = True
 
 
+class AnyLink:
+    """Several clients, one for each node, of which any one will do."""
+
+    def __init__(self, clients: Sequence[Any]) -> None:
+        self._links = [link_of(client) for client in clients]
+        self._place = 0
+
+    def pool(self) -> Any:
+        """Of the node that answered last."""
+        return self._links[self._place].pool()
+
+    def failed(self, error: Exception) -> None:
+        """Go on to the next node, unless this one says where the leader is."""
+        self._links[self._place].failed(error)
+        if not isinstance(error, MovedError):
+            self._place = (self._place + 1) % len(self._links)
+
+
 def link_of(client: Any) -> Link:
-    """The same for all locks of a client."""
+    """The same for all locks of a client; for several clients, a new one."""
+    if isinstance(client, list | tuple):
+        return AnyLink(client)
     link = _links.get(client)
     if link is None:
         kind = ClusterLink if isinstance(client, RedisCluster) else PlainLink

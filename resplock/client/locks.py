@@ -22,7 +22,8 @@ class SyncLock(Core[Lost]):
     def __init__(
         self, redis: Any, target: AnyTarget, ttl: float | None, options: LockOptions
     ) -> None:
-        """redis: a redis.Redis, of whichever kind, or a redis.RedisCluster."""
+        """redis: a redis.Redis, Sentinel's among them, or a redis.RedisCluster; or several, one for each
+        node, of which any one will do."""
         self._threads = Threads(redis)
         super().__init__(self._threads, target, read_options(ttl, options))
 
@@ -67,6 +68,11 @@ class SyncLock(Core[Lost]):
         """Whether this lock's hold is the one that counts, as the server says now."""
         return self._threads.run(self._owned())
 
+    def info(self) -> dict[str, Any] | None:
+        """What LOCK.GET says of the lock, by field: who holds it, with which version, for how long;
+        None when nobody holds it or waits for it. Of several locks, the first."""
+        return self._threads.run(self._info())
+
     def __enter__(self) -> Self:
         if self.acquire():
             return self
@@ -87,7 +93,7 @@ class AsyncLockBase(Core[AsyncLost]):
     def __init__(
         self, redis: Any, target: AnyTarget, ttl: float | None, options: LockOptions
     ) -> None:
-        """redis: a redis.asyncio.Redis, of whichever kind, or a redis.asyncio.RedisCluster."""
+        """redis: as that of SyncLock, from redis.asyncio."""
         self._tasks = Tasks(redis)
         super().__init__(self._tasks, target, read_options(ttl, options))
 
@@ -119,6 +125,10 @@ class AsyncLockBase(Core[AsyncLost]):
     async def owned(self) -> bool:
         """As SyncLock.owned."""
         return await self._tasks.run(self._owned())
+
+    async def info(self) -> dict[str, Any] | None:
+        """As SyncLock.info."""
+        return await self._tasks.run(self._info())
 
     async def __aenter__(self) -> Self:
         if await self.acquire():

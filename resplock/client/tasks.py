@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import time
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from redis import RedisError, ResponseError
@@ -242,8 +242,36 @@ class ClusterLink:
         self._is_stale = True
 
 
+class AnyLink:
+    """Several clients, one for each node, of which any one will do."""
+
+    def __init__(self, clients: Sequence[Any]) -> None:
+        self._links = [link_of(client) for client in clients]
+        self._place = 0
+        self._taken: dict[Any, AsyncLink] = {}
+
+    async def take(self) -> Any:
+        """A connection to the node that answered last."""
+        link = self._links[self._place]
+        connection = await link.take()
+        self._taken[connection] = link
+        return connection
+
+    async def give_back(self, connection: Any) -> None:
+        """To the client that it came from."""
+        await self._taken.pop(connection).give_back(connection)
+
+    def failed(self, error: Exception) -> None:
+        """Go on to the next node, unless this one says where the leader is."""
+        self._links[self._place].failed(error)
+        if not isinstance(error, MovedError):
+            self._place = (self._place + 1) % len(self._links)
+
+
 def link_of(client: Any) -> AsyncLink:
-    """The same for all locks of a client."""
+    """The same for all locks of a client; for several clients, a new one."""
+    if isinstance(client, list | tuple):
+        return AnyLink(client)
     link = _links.get(client)
     if link is None:
         kind = ClusterLink if isinstance(client, RedisCluster) else PlainLink

@@ -35,6 +35,7 @@ class TestHelp:
         commands = done.output.partition("Commands:\n")[2].splitlines()
         assert [" ".join(line.split()) for line in commands] == [
             "cluster Run a cluster of nodes on this machine.",
+            "run Run a command while holding a lock.",
             "serve Run a lock server until it is told to stop.",
             "status Show the nodes of a cluster as a table.",
         ]
