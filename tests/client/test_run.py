@@ -311,7 +311,7 @@ class TestServers:
         server = make_server("--requirepass=secret").start()
         done = run_to_its_end(*words(server, name, "--", *SAY, "print(1)"))
         assert done.status == 125
-        assert "Authentication required" in done.errors or "NOAUTH" in done.errors
+        assert "authenticate" in done.errors
         with_it = f"redis://:secret@127.0.0.1:{server.port}"
         done = run_to_its_end(
             *COMMAND, "run", "--url", with_it, "--lock", name, "--", *SAY, "print(1)"
@@ -357,7 +357,7 @@ class TestServers:
     def test_help(self) -> None:
         done = run_to_its_end(*COMMAND, "run", "--help")
         assert done.status == 0
-        for said in ("RESPLOCK_VERSION", "\n  123  the lock was lost", "-- COMMAND"):
+        for said in ("RESPLOCK_VERSION", "123  the lock was lost", "-- COMMAND"):
             assert said in done.output
         assert max(map(len, done.output.splitlines())) <= 100
 
