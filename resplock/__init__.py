@@ -27,10 +27,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resplock.client import AsyncLock, DeadlockError, Lock, LockError, LockNotOwnedError
+    from resplock.client import (
+        AsyncElection,
+        AsyncLock,
+        AsyncMultiLock,
+        AsyncRWLock,
+        AsyncSemaphore,
+        DeadlockError,
+        Election,
+        Lock,
+        LockError,
+        LockNotOwnedError,
+        MultiLock,
+        RWLock,
+        Semaphore,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["AsyncLock", "DeadlockError", "Lock", "LockError", "LockNotOwnedError", "__version__"]
+__all__ = [
+    "AsyncElection",
+    "AsyncLock",
+    "AsyncMultiLock",
+    "AsyncRWLock",
+    "AsyncSemaphore",
+    "DeadlockError",
+    "Election",
+    "Lock",
+    "LockError",
+    "LockNotOwnedError",
+    "MultiLock",
+    "RWLock",
+    "Semaphore",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,8 @@
 """The Python client: locks over redis-py.
 
     locks.py             Lock and AsyncLock, thin: each method runs a rule
+    kinds.py             Semaphore, RWLock, MultiLock
+    elections.py         Election
     core.py              what they have in common: the hold, its renewal, `lost`
     acquiring.py         taking a lock, through lost replies, failovers and long waits   (pure)
     keeping.py           renewing, extending and releasing                               (pure)
@@ -19,18 +21,36 @@ this, and redis-py with it, at the first use.
 from redis.exceptions import LockError, LockNotOwnedError
 
 from resplock.client.acquiring import DeadlockError
+from resplock.client.elections import AsyncElection, Election, Leader
+from resplock.client.kinds import (
+    AsyncMultiLock,
+    AsyncRWLock,
+    AsyncSemaphore,
+    MultiLock,
+    RWLock,
+    Semaphore,
+)
 from resplock.client.locks import AsyncLock, Lock
 from resplock.client.options import LockOptions
 from resplock.client.tasks import AsyncLost
 from resplock.client.threads import Lost
 
 __all__ = [
+    "AsyncElection",
     "AsyncLock",
     "AsyncLost",
+    "AsyncMultiLock",
+    "AsyncRWLock",
+    "AsyncSemaphore",
     "DeadlockError",
+    "Election",
+    "Leader",
     "Lock",
     "LockError",
     "LockNotOwnedError",
     "LockOptions",
     "Lost",
+    "MultiLock",
+    "RWLock",
+    "Semaphore",
 ]

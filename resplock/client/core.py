@@ -80,6 +80,11 @@ class Core(Generic[LostT]):
         return self._target.names[0]
 
     @property
+    def title(self) -> str:
+        """The name as text; several, with commas."""
+        return self._target.title
+
+    @property
     def version(self) -> int | None:
         """The fencing version of the hold, from its grant to its release; None without one.
 
@@ -127,6 +132,9 @@ class Core(Generic[LostT]):
     def _acquire(
         self, blocking: bool | None, blocking_timeout: float | None, token: str | bytes | None
     ) -> Steps[bool]:
+        held: Hold | None = self._local.hold
+        if self._target.is_shared and held is not None and held.is_held:
+            raise LockError("This object has a hold already: make one for each holder", self.title)
         settings = self._settings
         blocking = settings.blocking if blocking is None else blocking
         seconds = settings.blocking_timeout if blocking_timeout is None else blocking_timeout
@@ -138,7 +146,7 @@ class Core(Generic[LostT]):
             return False
         self._take_on(
             Hold(
-                title=self._target.title,
+                title=self.title,
                 token=owner,
                 version=grant.version,
                 ttl_s=grant.ttl_ms / 1000,
@@ -161,7 +169,7 @@ class Core(Generic[LostT]):
         except LockError as error:
             if self._raise_on_release_error:
                 raise
-            logger.warning("leaving the block of the lock %s: %s", self._target.title, error)
+            logger.warning("leaving the block of the lock %s: %s", self.title, error)
 
     def _extend(self, additional_time: float, replace_ttl: bool) -> Steps[Literal[True]]:
         hold = self._required("Cannot extend an unlocked lock")
@@ -222,7 +230,7 @@ class Core(Generic[LostT]):
     def _required(self, text: str) -> Hold:
         hold: Hold | None = self._local.hold
         if hold is None:
-            raise LockError(text, self._target.title)
+            raise LockError(text, self.title)
         return hold
 
 

@@ -27,6 +27,12 @@ class Mutex(Protocol):
     def release(self) -> None: ...
 
 
+class Mailbox(Protocol):
+    """Where the messages of one channel arrive. Some may be missing; what they say is of no interest."""
+
+    def heed(self, timeout_s: float) -> Any: ...
+
+
 class Call(msgspec.Struct, frozen=True):
     """Send a command once; the answer is its reply.
 
@@ -54,7 +60,14 @@ class Take(msgspec.Struct, frozen=True):
     mutex: Mutex
 
 
-Effect: TypeAlias = Call | Sleep | Take
+class Heed(msgspec.Struct, frozen=True):
+    """Wait for a message in a mailbox, for so long at most. The first time, only subscribe."""
+
+    mailbox: Mailbox
+    seconds: float
+
+
+Effect: TypeAlias = Call | Sleep | Take | Heed
 Steps: TypeAlias = Generator[Effect, Any, Result]
 """A rule under way; what it returns is its result."""
 

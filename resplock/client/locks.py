@@ -76,7 +76,7 @@ class SyncLock(Core[Lost]):
     def __enter__(self) -> Self:
         if self.acquire():
             return self
-        raise LockError(_NOT_IN_TIME, self._target.title)
+        raise LockError(_NOT_IN_TIME, self.title)
 
     def __exit__(
         self,
@@ -133,7 +133,7 @@ class AsyncLockBase(Core[AsyncLost]):
     async def __aenter__(self) -> Self:
         if await self.acquire():
             return self
-        raise LockError(_NOT_IN_TIME, self._target.title)
+        raise LockError(_NOT_IN_TIME, self.title)
 
     async def __aexit__(
         self,

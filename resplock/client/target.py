@@ -32,10 +32,12 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """One key. `options` are the words of ACQUIRE that say in which way it is held."""
+    """One key. `options` are the words of ACQUIRE that say in which way it is held; `is_shared` says
+    that others may hold it at the same time."""
 
     name: Name
     options: Words = ()
+    is_shared: bool = False
 
     @property
     def names(self) -> tuple[Name, ...]:
@@ -45,7 +47,7 @@ class Target(msgspec.Struct, frozen=True):
     @property
     def title(self) -> str:
         """For messages."""
-        return _text(self.name)
+        return text(self.name)
 
     def acquire(self, ask: Ask) -> Words:
         """Take it."""
@@ -65,11 +67,12 @@ class Several(msgspec.Struct, frozen=True):
 
     names: tuple[Name, ...]
     options: Words = ()
+    is_shared: bool = False
 
     @property
     def title(self) -> str:
         """For messages."""
-        return ", ".join(map(_text, self.names))
+        return ", ".join(map(text, self.names))
 
     def acquire(self, ask: Ask) -> Words:
         """Take them."""
@@ -82,7 +85,7 @@ class Several(msgspec.Struct, frozen=True):
 
     def missing(self, reply: Any) -> str | None:
         """What a reply to `renew` that is no error says of holds that are gone."""
-        return f"lost {', '.join(map(_text, reply))}" if reply else None
+        return f"lost {', '.join(map(text, reply))}" if reply else None
 
 
 AnyTarget: TypeAlias = Target | Several
@@ -102,9 +105,9 @@ def fields(reply: Any) -> Fields:
     """A reply with fields, whichever way redis-py was set up: a dict of RESP3 or a flat list, with
     names in bytes or text. Statuses become text; owners stay as they came."""
     pairs = reply.items() if isinstance(reply, dict) else _pairs(reply)
-    found = {_text(name): value for name, value in pairs}
+    found = {text(name): value for name, value in pairs}
     if "status" in found:
-        found["status"] = _text(found["status"])
+        found["status"] = text(found["status"])
     return found
 
 
@@ -112,5 +115,6 @@ def _pairs(reply: Sequence[Any]) -> Any:
     return zip(reply[::2], reply[1::2], strict=True)
 
 
-def _text(word: Any) -> str:
+def text(word: Any) -> str:
+    """A word of a reply, as text."""
     return word.decode(errors="replace") if isinstance(word, bytes) else str(word)

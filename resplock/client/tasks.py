@@ -14,13 +14,16 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from redis import RedisError, ResponseError
-from redis.asyncio import RedisCluster
+from redis.asyncio import ConnectionPool, RedisCluster
+from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError, MovedError, RedisClusterException
 
-from resplock.client.effects import Call, Effect, Mutex, Sleep, Steps, Take, patience_of
+from resplock.client.effects import Call, Effect, Heed, Mutex, Sleep, Steps, Take, patience_of
 from resplock.client.hold import Hold
 from resplock.client.links import pool_at
 from resplock.client.lost import LostBase
+from resplock.client.pauses import TROUBLE_MOST_S
+from resplock.client.settings import ANSWER_S
 from resplock.client.trouble import Unsent, is_of_node, no_reply
 
 Result = TypeVar("Result")
@@ -76,6 +79,8 @@ class Tasks:
                 await asyncio.sleep(seconds)
             case Take(mutex):
                 await mutex.acquire()
+            case Heed(mailbox, seconds):
+                await mailbox.heed(seconds)
         return None
 
     # --- Runtime ---
@@ -104,6 +109,10 @@ class Tasks:
     def new_lost(self, hold: Hold | None) -> AsyncLost:
         """What `lock.lost` gives."""
         return AsyncLost(hold)
+
+    def mailbox(self, channel: bytes) -> Mailbox:
+        """Where the messages of a channel arrive; it has to be closed."""
+        return Mailbox(self._link, channel)
 
     def tell(self, lost: AsyncLost, callbacks: list[Callable[[AsyncLost], object]]) -> None:
         """Wake whoever waits for the loss, and call back."""
@@ -161,6 +170,36 @@ async def call(link: AsyncLink, effect: Call) -> Any:
     return reply
 
 
+class Mailbox:
+    """The messages of one channel, over a connection of its own."""
+
+    def __init__(self, link: AsyncLink, channel: bytes) -> None:
+        self._link = link
+        self._channel = channel
+        self._pubsub: Any = None
+
+    async def heed(self, timeout_s: float) -> None:
+        """Wait for a message and take all that are there; the first time, only subscribe."""
+        try:
+            if self._pubsub is None:
+                self._pubsub = PubSub(await self._link.pool())
+                await self._pubsub.subscribe(self._channel)
+                await self._pubsub.get_message(timeout=ANSWER_S)
+            elif await self._pubsub.get_message(timeout=timeout_s):
+                while await self._pubsub.get_message(timeout=0.0):
+                    pass
+        except (RedisError, OSError) as error:
+            self._link.failed(error)
+            await self.aclose()
+            await asyncio.sleep(min(timeout_s, TROUBLE_MOST_S))
+
+    async def aclose(self) -> None:
+        """Give the connection back."""
+        pubsub, self._pubsub = self._pubsub, None
+        if pubsub is not None:
+            await pubsub.aclose()
+
+
 # --- where commands go: see `links` --------------------------------------------------------------
 
 
@@ -172,6 +211,9 @@ class AsyncLink(Protocol):
 
     async def give_back(self, connection: Any) -> None:
         """One that `take` gave."""
+
+    async def pool(self) -> Any:
+        """A pool of connections to the same node, for subscriptions."""
 
     def failed(self, error: Exception) -> None:
         """A command met this error: look elsewhere next time, if there is elsewhere."""
@@ -187,7 +229,7 @@ class PlainLink:
 
     async def take(self) -> Any:
         """From the leader's pool, if this client was told where it is."""
-        pool = self._leader or self._own_pool
+        pool = await self.pool()
         connection = await pool.get_connection()
         self._pools[connection] = pool
         return connection
@@ -195,6 +237,10 @@ class PlainLink:
     async def give_back(self, connection: Any) -> None:
         """To the pool that it came from."""
         await self._pools.pop(connection).release(connection)
+
+    async def pool(self) -> Any:
+        """The leader's, or the client's own."""
+        return self._leader or self._own_pool
 
     def failed(self, error: Exception) -> None:
         """Follow -MOVED; go back to the client's own node when the leader fails."""
@@ -215,15 +261,7 @@ class ClusterLink:
 
     async def take(self) -> Any:
         """A connection to the leader."""
-        try:
-            if self._is_stale:
-                await self._client.initialize()
-                await self._client.nodes_manager.initialize()
-                self._is_stale = False
-            node = self._client.get_node_from_key("")
-        except RedisClusterException as error:
-            raise ConnectionError(str(error)) from error
-        assert node is not None, "the leader has all slots"
+        node = await self._find_leader()
         connection = node.acquire_connection()
         try:
             await connection.connect()
@@ -236,6 +274,23 @@ class ClusterLink:
     async def give_back(self, connection: Any) -> None:
         """To the node that it came from."""
         self._nodes.pop(connection).release(connection)
+
+    async def pool(self) -> Any:
+        """A new one: this client has none."""
+        node = await self._find_leader()
+        return ConnectionPool(connection_class=node.connection_class, **node.connection_kwargs)
+
+    async def _find_leader(self) -> Any:
+        try:
+            if self._is_stale:
+                await self._client.initialize()
+                await self._client.nodes_manager.initialize()
+                self._is_stale = False
+            node = self._client.get_node_from_key("")
+        except RedisClusterException as error:
+            raise ConnectionError(str(error)) from error
+        assert node is not None, "the leader has all slots"
+        return node
 
     def failed(self, error: Exception) -> None:
         """Ask who leads before the next command."""
@@ -260,6 +315,10 @@ class AnyLink:
     async def give_back(self, connection: Any) -> None:
         """To the client that it came from."""
         await self._taken.pop(connection).give_back(connection)
+
+    async def pool(self) -> Any:
+        """Of the node that answered last."""
+        return await self._links[self._place].pool()
 
     def failed(self, error: Exception) -> None:
         """Go on to the next node, unless this one says where the leader is."""

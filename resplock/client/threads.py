@@ -21,11 +21,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from redis import RedisError, ResponseError
+from redis.client import PubSub
 
-from resplock.client.effects import Call, Effect, Mutex, Sleep, Steps, Take, patience_of
+from resplock.client.effects import Call, Effect, Heed, Mutex, Sleep, Steps, Take, patience_of
 from resplock.client.hold import Hold
 from resplock.client.links import Link, link_of
 from resplock.client.lost import LostBase
+from resplock.client.pauses import TROUBLE_MOST_S
+from resplock.client.settings import ANSWER_S
 from resplock.client.trouble import Unsent, is_of_node, no_reply
 
 Result = TypeVar("Result")
@@ -77,6 +80,8 @@ class Threads:
                 time.sleep(seconds)
             case Take(mutex):
                 mutex.acquire()
+            case Heed(mailbox, seconds):
+                mailbox.heed(seconds)
         return None
 
     # --- Runtime ---
@@ -100,6 +105,10 @@ class Threads:
     def new_lost(self, hold: Hold | None) -> Lost:
         """What `lock.lost` gives."""
         return Lost(hold)
+
+    def mailbox(self, channel: bytes) -> Mailbox:
+        """Where the messages of a channel arrive; it has to be closed."""
+        return Mailbox(self._link, channel)
 
     def tell(self, lost: Lost, callbacks: list[Callable[[Lost], object]]) -> None:
         """Wake whoever waits for the loss, and call back."""
@@ -159,6 +168,36 @@ class Background:
 
 def _daemon(name: str, work: Callable[[], object]) -> None:
     threading.Thread(target=work, name=name, daemon=True).start()
+
+
+class Mailbox:
+    """The messages of one channel, over a connection of its own."""
+
+    def __init__(self, link: Link, channel: bytes) -> None:
+        self._link = link
+        self._channel = channel
+        self._pubsub: PubSub | None = None
+
+    def heed(self, timeout_s: float) -> None:
+        """Wait for a message and take all that are there; the first time, only subscribe."""
+        try:
+            if self._pubsub is None:
+                self._pubsub = PubSub(self._link.pool())
+                self._pubsub.subscribe(self._channel)
+                self._pubsub.get_message(timeout=ANSWER_S)
+            elif self._pubsub.get_message(timeout=timeout_s):
+                while self._pubsub.get_message(timeout=0.0):
+                    pass
+        except (RedisError, OSError) as error:
+            self._link.failed(error)
+            self.close()
+            time.sleep(min(timeout_s, TROUBLE_MOST_S))
+
+    def close(self) -> None:
+        """Give the connection back."""
+        pubsub, self._pubsub = self._pubsub, None
+        if pubsub is not None:
+            pubsub.close()
 
 
 # --- alarms --------------------------------------------------------------------------------------
