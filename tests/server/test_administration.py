@@ -11,12 +11,12 @@ import pytest
 from resplock.errors import CommandError
 from resplock.node.administration import AddServer, RemoveServer, Transfer
 from resplock.node.pipeline import Counts
-from resplock.operations import Done, NoLeader
+from resplock.operations import Acquire, Done, NoLeader, Options
 from resplock.raft.entries import Member
 from resplock.server.latencies import Latencies
 from resplock.server.peers import Hello, Identity, LinkStatus, Unreachable
 from resplock.server.peers.greeting import Kind, Server
-from resplock.types import NodeId
+from resplock.types import LockName, NodeId
 from tests.server.fakes import FakeClient, FakeServer
 from tests.server.test_discovery import mapped, server_of
 from tests.server.test_topology import core, member
@@ -266,6 +266,14 @@ class TestHealth:
 
     def test_a_leader(self) -> None:
         assert self.health(server_of("n1", "n1")) == ("SERVING", "this node leads")
+
+    def test_it_counts_locks_and_those_who_wait(self) -> None:
+        server = server_of("n1", "n1")
+        name = LockName(b"\0orders")
+        waiting = [Acquire(name, owner, options=Options(wait_ms=1)) for owner in (b"b", b"c")]
+        server.engine.node.table.apply(1, 1, [Acquire(name, b"a"), *waiting])
+        shown = ask(server, b"RAFT.HEALTH")
+        assert (shown["locks"], shown["waiters"]) == (1, 2)
 
     def test_a_follower(self) -> None:
         server = self.follower("n1")

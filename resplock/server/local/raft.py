@@ -167,7 +167,7 @@ def health(context: Context, connection: Connection, _: Call) -> Any:
         "term": node.core.term,
         "applied": node.core.applied_index,
         "locks": sum(node.table.locks_by_db),
-        "waiters": 0,
+        "waiters": len(node.table.queues),
         "uptime_ms": context.uptime_ms,
     }
 
