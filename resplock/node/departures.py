@@ -94,8 +94,10 @@ class Departures:
     def deliver(self, results: Sequence[Result]) -> None:
         """What came of it. What is not known to be applied is asked for again, a little later."""
         under_way, self._under_way = self._under_way, []
+        have_failed = False
         for operation, result in zip(under_way, results, strict=True):
             is_applied = not isinstance(result, InDoubt | NoLeader | Busy | Moved)
+            have_failed = have_failed or not is_applied
             if isinstance(operation, Undelivered):
                 if not is_applied:
                     self._undelivered.append(operation)
@@ -105,6 +107,7 @@ class Departures:
                     self._known.extend((until_ms, id) for id in operation.clients)
                 else:
                     self._to_tell.extendleft(reversed(operation.clients))
+        self.is_due = not have_failed and bool(self._to_tell or self._undelivered)
 
     def abort(self) -> None:
         """Nothing can go wrong with delivering to it."""

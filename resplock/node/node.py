@@ -165,6 +165,7 @@ class Node:
         """
         self._departures.left(id)
         self._waits.left(id)
+        self._tell_of_departures()
 
     def give_back(self, wanted: Acquire | AcquireAll, granted: Granted) -> None:
         """What `take_answers` gave to a client that had waited could not be delivered to it."""
@@ -277,8 +278,7 @@ class Node:
         self._now_ms = self._waits.now_ms = now_ms
         self._watch_leadership(now_ms)
         self._take_back()
-        if self._departures.is_due:
-            self.submit(self._departures, self._departures.take())
+        self._tell_of_departures()
         if self.core.is_leader:
             self._gather_as_leader(now_ms, unix_ms)
         else:
@@ -382,7 +382,7 @@ class Node:
     @property
     def busy(self) -> bool:
         """Whether another turn has work to do at once."""
-        if self._pipeline.given_back:
+        if self._pipeline.given_back or self._departures.is_due:
             return True
         if self.gathering.clients and self._may_propose() and self._can_serve:
             return not (self.core.is_leader and self._lets_gather)
@@ -593,6 +593,11 @@ class Node:
         again.may_block = again.may_block or self.gathering.may_block
         self.gathering = again
 
+    def _tell_of_departures(self) -> None:
+        """Propose what the log does not know of clients that have gone, behind what they asked."""
+        if self._departures.is_due:
+            self.submit(self._departures, self._departures.take())
+
     def _bound_what_waits(self) -> None:
         """While nothing can be proposed, refuse what is gathered once it is too much."""
         if len(self.gathering.operations) > limits.PROPOSALS_QUEUED_MAX:
@@ -708,10 +713,10 @@ class Node:
     def _redirect(self, leader: Link) -> None:
         """Tell clients where the leader is, once they know what came of their earlier commands.
 
-        What this node has to say of those who have gone is forwarded.
+        Only what this node has to say of those who have gone is forwarded.
         """
         address = self._client_address(leader.peer)
-        if not self._pipeline:
+        if self._may_propose():
             own = Run()
             for client, operations in self.gathering.shares():
                 if client is self._departures:

@@ -7,7 +7,7 @@ grant if it was made meanwhile; else the place, or the grant, is given up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -20,13 +20,21 @@ from resplock.state.records import Hold, Lock, Place
 from resplock.types import LockName
 
 
-def disconnect(ledger: Ledger, clients: Iterable[ClientId], index: int) -> None:
-    """End what is still attached to these connections."""
+def disconnect(ledger: Ledger, clients: Sequence[ClientId], index: int) -> None:
+    """End what is still attached to these connections.
+
+    What one of them leaves is not for another one that has gone with it: first all their waits end,
+    the last in line first, then what they hold.
+    """
+    places = [
+        ledger.queues.places[number]
+        for client in clients
+        for number in ledger.queues.by_client.members_of(client)
+    ]
+    for place in sorted(places, key=lambda place: (place.options.priority, -place.index)):
+        if ledger.queues.places.get(place.index) is place:
+            _part(ledger, place, index)
     for client in clients:
-        for number in ledger.queues.by_client.members_of(client):
-            place = ledger.queues.places.get(number)
-            if place is not None and place.client == client:
-                _part(ledger, place, index)
         for name, owner in ledger.tied.members_of(client):
             ends.settle(ledger, name, index)
             if ledger.tied.has(client, (name, owner)):

@@ -8,6 +8,9 @@ First faults, then all is healed. Checked is what clients rely on:
 - one client's commands are in the log in the order in which it asked;
 - a query sees the state somewhere between what was committed when it was asked and when it was
   answered;
+- a client that waits in line is answered once, as its place ended in that replay, and nothing that it
+  is granted after it has left stays held;
+- nothing stays attached to processes that are over;
 - all replicas apply one log, and end with one state.
 
 Each command's encoding occurs once in a run, so that it can be found in the log.
@@ -26,9 +29,12 @@ from resplock.node.administration import Transfer
 from resplock.node.messages import NodeMessage, decode, encode
 from resplock.operations import (
     Acquire,
+    Blocked,
     Break,
     Busy,
     CheckVersion,
+    ClientId,
+    Disconnect,
     GetLock,
     Granted,
     InDoubt,
@@ -37,8 +43,11 @@ from resplock.operations import (
     Moved,
     NoLeader,
     Operation,
+    Options,
     Query,
     Renew,
+    Unblock,
+    Undelivered,
     decode_run,
     encode_run,
 )
@@ -54,6 +63,8 @@ KEYS = ("a", "b", "c")
 CLIENTS = 3
 """Of each server."""
 HEALED_MS_MAX = 3 * limits.ANSWER_MS_MAX
+GONE_MS_MAX = limits.WAITER_GRACE_MS + 2 * limits.NODE_GONE_MS
+"""Within so long after all is healed, nothing is left of who has gone."""
 CERTAIN = (NoLeader, Busy, Moved)
 """Answers that say that nothing was done."""
 
@@ -61,8 +72,12 @@ CERTAIN = (NoLeader, Busy, Moved)
 class Asked:
     """What one client asked at once, and what came of it."""
 
-    def __init__(self, commands: Sequence[Operation] | Query, committed: int) -> None:
+    def __init__(
+        self, commands: Sequence[Operation] | Query, committed: int, waits: bool = False
+    ) -> None:
         self.commands = commands
+        self.waits = waits
+        """It is one operation that may wait in line."""
         self.since = committed
         """What was committed when it was asked."""
         self.results: list[Result] = []
@@ -73,22 +88,31 @@ class Asked:
 class Asker:
     """A client, which goes when its server's process does."""
 
-    def __init__(self, schedule: Schedule, label: str) -> None:
+    def __init__(self, schedule: Schedule, label: str, id: ClientId) -> None:
         self.schedule = schedule
         self.label = label
+        self.id = id
+        self.has_left = False
         self.outstanding: deque[Asked] = deque()
         self.asked: list[Asked] = []
 
     @property
     def may_submit(self) -> bool:
-        return not self.outstanding or not isinstance(self.outstanding[-1].commands, Query)
+        if not self.outstanding:
+            return True
+        last = self.outstanding[-1]
+        return not last.waits and not isinstance(last.commands, Query)
 
     @property
     def may_ask(self) -> bool:
         return not self.outstanding or isinstance(self.outstanding[-1].commands, Query)
 
-    def begin(self, commands: Sequence[Operation] | Query) -> None:
-        asked = Asked(commands, self.schedule.committed_index)
+    @property
+    def waits(self) -> bool:
+        return bool(self.outstanding) and self.outstanding[-1].waits
+
+    def begin(self, commands: Sequence[Operation] | Query, *, waits: bool = False) -> None:
+        asked = Asked(commands, self.schedule.committed_index, waits)
         self.asked.append(asked)
         self.outstanding.append(asked)
 
@@ -98,7 +122,7 @@ class Asker:
         asked = self.outstanding.popleft()
         wanted = 1 if isinstance(asked.commands, Query) else len(asked.commands)
         assert len(results) == wanted, f"{self.label}: {len(results)} answers to {wanted} commands"
-        asked.results = list(results)
+        asked.results = [] if self.has_left else list(results)
         asked.until = self.schedule.committed_index
 
     def abort(self) -> None:
@@ -121,18 +145,31 @@ class Operator:
 class Machine(Server):
     """A server of a schedule: its process may be restarted, and its directory lost."""
 
-    def __init__(self, schedule: Schedule, id: str, voters: Sequence[str], uuid: str) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        id: str,
+        voters: Sequence[str],
+        uuid: str,
+        incarnation: int = 1,
+    ) -> None:
         self.schedule = schedule
         self.member = member_of(id, uuid)
         self.files: dict[int, list[bytes]] = {}
         self.clients: list[Asker] = []
         self.stands = False
-        super().__init__(voters, id, uuid=uuid, **schedule.config)
+        super().__init__(voters, id, uuid=uuid, incarnation=incarnation, **schedule.config)
         self.meet_clients()
 
     def meet_clients(self) -> None:
-        self.clients = [Asker(self.schedule, f"{self.id}/{each}") for each in range(CLIENTS)]
-        self.schedule.clients += self.clients
+        self.clients = [self.meet_client() for _ in range(CLIENTS)]
+
+    def meet_client(self) -> Asker:
+        serial = self.schedule.next_serial()
+        id = ClientId(self.id, self.incarnation, serial)
+        client = Asker(self.schedule, f"{self.id}/{self.incarnation}/{serial}", id)
+        self.schedule.clients.append(client)
+        return client
 
     def work(self) -> None:
         node = self.node
@@ -153,9 +190,9 @@ class Machine(Server):
         self.mail.extend(node.take_messages())
         self.stands = self.stands or node.core.take_stand_in_ms() is not None
 
-    def pass_tick(self) -> None:
-        self.now_ms += TICK_MS
-        self.unix_ms += TICK_MS
+    def pass_tick(self, tick_ms: int = TICK_MS) -> None:
+        self.now_ms += tick_ms
+        self.unix_ms += tick_ms
         self.sync()
         if self.stands:
             self.stands = False
@@ -197,6 +234,8 @@ class Schedule:
         self.committed_index = 0
         self.transfers: list[tuple[Machine, NodeId]] = []
         self.met: Counter[str] = Counter()
+        self.has_installed: set[str] = set()
+        """Servers that have seen a snapshot instead of a stretch of the log."""
         self.serial = 0
         self.lives = 1
         self.servers = {id: Machine(self, id, NAMES, f"u-{id}") for id in NAMES}
@@ -210,6 +249,9 @@ class Schedule:
         self.events: list[tuple[Callable[[], object], int]] = [
             (self.submit, 30),
             (self.ask, rng.choice((0, 10))),
+            (self.wait, rng.choice((0, 10, 20))),
+            (self.leave, rng.choice((0, 1, 3))),
+            (self.unblock, rng.choice((0, 1))),
             (self.turn, 30),
             (self.move, 120),
             (self.tick, 20),
@@ -236,6 +278,7 @@ class Schedule:
         for _ in range(self.steps):
             self.rng.choices(events, weights)[0]()
         self.heal()
+        self.wait_for_the_gone()
         self.judge()
         return self
 
@@ -251,8 +294,7 @@ class Schedule:
 
     def command(self) -> Operation:
         """One that was never given before."""
-        rng = self.rng
-        self.serial = serial = self.serial + 1
+        rng, serial = self.rng, self.next_serial()
         key, owner = rng.choice(KEYS), rng.choice(("me", "you"))
         match rng.randrange(4):
             case 0:
@@ -263,6 +305,56 @@ class Schedule:
                 return KeepAlive(owner.encode(), versions=((name(key), 10**9 + serial),))
         ttl_ms = rng.choice((0, 100, 500, 5_000))
         return Acquire(name(key), owner.encode(), ttl_ms, metadata=((b"id", b"%d" % serial),))
+
+    def next_serial(self) -> int:
+        self.serial += 1
+        return self.serial
+
+    def wait(self) -> None:
+        """Wait in line, under a name of its own; or take over the wait of one that has that name."""
+        server = self.server()
+        client = self.rng.choice(server.clients)
+        if not client.may_submit:
+            return
+        rng, serial = self.rng, self.next_serial()
+        earlier = [each for other in self.clients for each in other.asked if each.waits]
+        options = Options(
+            wait_ms=rng.choice((50, 500, 5_000)),
+            priority=rng.choice((0, 0, 1)),
+            on_close=rng.random() < 0.3,
+            client=client.id,
+        )
+        owner, key, request = b"w%d" % serial, name(rng.choice(KEYS)), b""
+        if earlier and rng.random() < 0.2:
+            again = rng.choice(earlier).commands[0]
+            assert isinstance(again, Acquire)
+            owner, key, request = again.owner, again.name, again.request
+        elif rng.random() < 0.4:
+            request = b"r%d" % serial
+        metadata = ((b"id", b"%d" % serial),)
+        operation = Acquire(key, owner, rng.choice((0, 0, 500)), request, metadata, options)
+        client.begin([operation], waits=True)
+        server.node.submit_waiting(client, operation)
+
+    def leave(self) -> None:
+        """A client closes its connection, and another comes."""
+        server = self.server()
+        waiting = [client for client in server.clients if client.waits]
+        candidates = waiting if waiting and self.rng.random() < 0.5 else server.clients
+        client = self.rng.choice(candidates)
+        server.clients.remove(client)
+        server.clients.append(server.meet_client())
+        client.has_left = True
+        if any(asked.waits for asked in client.asked):
+            self.met["leaves while it waits"] += client.waits
+            server.node.disconnect(client.id)
+
+    def unblock(self) -> None:
+        waiting = [client for client in self.present() if client.waits]
+        if waiting:
+            operator, id = Operator(), self.rng.choice(waiting).id
+            self.operators.append(operator)
+            self.server().node.submit(operator, [Unblock(id, self.rng.random() < 0.5)])
 
     def ask(self) -> None:
         server = self.server()
@@ -419,6 +511,7 @@ class Schedule:
             receiver.files[meta.index] = sender.chunks
             if receiver.node.snapshot_received(meta, restore(iter(sender.chunks))):
                 self.met["snapshots"] += 1
+                self.has_installed.add(to_id)
             receiver.turn()
         sender.node.core.report_snapshot(to_id, Index(meta.index), ok)
 
@@ -443,9 +536,9 @@ class Schedule:
         for pair in pairs:
             self.unlink(*pair)
         self.lives += 1
-        wiped = Machine(self, server.id, (), f"u-{server.id}-{self.lives}")
+        uuid = f"u-{server.id}-{self.lives}"
+        wiped = Machine(self, server.id, (), uuid, server.incarnation + 1)
         wiped.now_ms, wiped.unix_ms = server.now_ms, server.unix_ms
-        wiped.incarnation = server.incarnation + 1
         self.servers[server.id] = wiped
         self.operators.clear()
         for pair in pairs:
@@ -498,6 +591,18 @@ class Schedule:
         leaders = [server.id for server in self.leaders()]
         raise AssertionError(f"it does not recover: waiting {waiting}, leaders {leaders}")
 
+    def wait_for_the_gone(self) -> None:
+        """Time passes, until nothing is left of clients and processes that have gone."""
+        for _ in range(GONE_MS_MAX // (10 * TICK_MS)):
+            for server in self.servers.values():
+                server.pass_tick(10 * TICK_MS)
+            self.quieten()
+        self.heal()
+        lives = {(server.id, server.incarnation) for server in self.servers.values()}
+        for server in self.servers.values():
+            attached = set(server.node.table.attached_lives())
+            assert attached <= lives, f"{server.id} has {attached - lives} attached"
+
     def present(self) -> list[Asker]:
         return [client for server in self.servers.values() for client in server.clients]
 
@@ -521,6 +626,8 @@ class Schedule:
         for client in self.clients:
             last = 0
             for asked in client.asked:
+                if asked.waits and (client.has_left or client not in self.present()):
+                    self.judge_the_gone(client, asked, replay)
                 if isinstance(asked.commands, Query):
                     self.judge_query(client, asked, replay)
                 else:
@@ -539,10 +646,35 @@ class Schedule:
                 assert not where, f"{client.label}: {result} for {command}, which is at {where}"
             elif not isinstance(result, InDoubt):
                 assert where, f"{client.label}: {result} for {command}, which never happened"
-                assert result == replay.outcomes[where], f"{client.label}: {command} at {where}"
-                if isinstance(result, Granted):
-                    assert result.version <= where
+                expected = replay.outcomes[where]
+                if isinstance(expected, Blocked):
+                    expected = replay.ends.get(where, expected)
+                    self.met[f"wait ends {type(expected).__name__}"] += 1
+                assert result == expected, f"{client.label}: {command} at {where}"
         return last
+
+    def judge_the_gone(self, client: Asker, asked: Asked, replay: Replay) -> None:
+        """The log knows that it has gone, and that it was not told of what it was granted.
+
+        A process that is over cannot say so; nor can one that has seen only a snapshot of the grant.
+        """
+        assert not isinstance(asked.commands, Query)
+        where = replay.places.get(encode_run(asked.commands), 0)
+        present = self.servers[client.id.node].incarnation
+        if where and client.has_left and client.id.incarnation == present:
+            assert client.id in replay.gone, f"{client.label} has left, and the log does not know"
+            end = replay.ends.get(where)
+            if isinstance(end, Granted) and not asked.results:
+                self.met["given back"] += 1
+                is_known = client.id.node in self.has_installed or end.version in replay.undelivered
+                assert is_known, f"{client.label} has left, and keeps {end}"
+        [operation] = asked.commands
+        assert isinstance(operation, Acquire)
+        if operation.options is not None and operation.options.on_close:
+            lock = replay.table.locks.get(operation.name)
+            hold = lock.hold_of(operation.owner) if lock is not None else None
+            clients = [hold.terms.client] if hold is not None and hold.terms is not None else []
+            assert client.id not in clients, f"{client.label} has left, and holds for ever"
 
     def judge_query(self, client: Asker, asked: Asked, replay: Replay) -> None:
         if not asked.results or isinstance(asked.results[0], CERTAIN):
@@ -554,7 +686,8 @@ class Schedule:
         match asked.commands:
             case GetLock(lock):
                 assert result is None or isinstance(result, LockInfo), said
-                found = None if result is None else (result.owner, result.version)
+                is_held = result is not None and result.owner is not None
+                found = (result.owner, result.version) if result and is_held else None
                 assert found in [state.get(lock) for state in states], said
             case CheckVersion(lock, version):
                 assert result in (0, 1), said
@@ -570,6 +703,12 @@ class Replay:
         self.places: dict[bytes, int] = {}
         """Where a command is, by its encoding."""
         self.outcomes: dict[int, Result] = {}
+        self.ends: dict[int, Result] = {}
+        """How the wait with each ticket ended."""
+        self.gone: set[ClientId] = set()
+        """Who has left, as the log knows."""
+        self.undelivered: set[int] = set()
+        """Versions of grants that found nobody."""
         self._ends: list[int] = [0]
         self._states: list[dict[bytes, tuple[bytes, int]]] = [{}]
         last = 0
@@ -581,9 +720,16 @@ class Replay:
     def _apply(self, entry: Entry) -> None:
         run = decode_run(entry.payload) if entry.kind is EntryKind.RUN else []
         outcomes = self.table.apply(Index(entry.first), entry.stamp_ms, run)
+        for ended in self.table.take_ended():
+            assert ended.ticket not in self.ends, f"{ended} is an end again"
+            self.ends[ended.ticket] = ended.outcome
         for position, (command, outcome) in enumerate(zip(run, outcomes, strict=True)):
             index = entry.first + position
             self.outcomes[index] = outcome
+            if isinstance(command, Disconnect):
+                self.gone.update(command.clients)
+            elif isinstance(command, Undelivered):
+                self.undelivered.add(command.version)
             if isinstance(command, Acquire | Break | Renew | KeepAlive):
                 key = encode_run([command])
                 assert key not in self.places, f"{command} is at {self.places[key]} and {index}"
@@ -593,7 +739,7 @@ class Replay:
             {
                 key: (lock.holds[0].owner, lock.holds[0].version)
                 for key in map(name, KEYS)
-                if (lock := self.table.locks.get(key)) is not None
+                if (lock := self.table.locks.get(key)) is not None and lock.holds
             }
         )
 

@@ -62,10 +62,10 @@ class Server:
             snapshot_entries=config.pop("snapshot_entries", 1_000_000),
             redirects=config.pop("redirects", False),
         )
-        self.config = RaftConfig(id=self.id, **config)
         self.outbox: deque[Any] = deque()
         self.mail: deque[tuple[NodeId, NodeMessage]] = deque()
-        self.incarnation = 1
+        self.incarnation = config.pop("incarnation", 1)
+        self.config = RaftConfig(id=self.id, **config)
         self.start()
 
     def start(self) -> None:
@@ -202,9 +202,8 @@ class Trio:
         """Start the server anew with an empty disk, another uuid, and no configuration."""
         old = self.servers[name]
         self.unlink(old)
-        server = self.servers[name] = Server((), name)
+        server = self.servers[name] = Server((), name, incarnation=old.incarnation + 1)
         server.now_ms, server.unix_ms = old.now_ms, old.unix_ms
-        server.incarnation = old.incarnation + 1
         self.link(server)
         return member_of(name, f"u-{name}-wiped")
 

@@ -355,7 +355,6 @@ BY_SCHEDULES: list[Plant] = [
     propose_again_behind_what_is_newer,
     propose_what_is_in_doubt_again,
     propose_past_an_earlier_view,
-    refuse_at_once,
     redirect_at_once,
     say_that_nothing_was_done,
     believe_that_a_former_leader_is_busy,
@@ -386,6 +385,10 @@ def remove_the_leader(trio: Trio) -> None:
 
 
 BY_TESTS: list[tuple[Plant, Callable[[], None]]] = [
+    (
+        refuse_at_once,
+        on(test_pipeline.Fixture, test_pipeline.test_a_refusal_waits_for_what_came_before),
+    ),
     (
         give_back_one_at_a_time,
         on_trio(test_forwarding.test_refusals_that_arrive_one_by_one_change_no_order),

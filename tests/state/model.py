@@ -608,11 +608,11 @@ class Model:
         return bool(place.ticket) or place.options.on_close
 
     def disconnect(self, clients: list[ClientId]) -> None:
+        places = [each for each in self.places if each.client in clients and self.is_attached(each)]
+        for place in sorted(places, key=lambda each: (each.options.priority, -each.index)):
+            if place in self.places:
+                self.part(place)
         for client in clients:
-            for number in [place.index for place in self.places]:
-                place = next((each for each in self.places if each.index == number), None)
-                if place and place.client == client and self.is_attached(place):
-                    self.part(place)
             tied = [(hold.name, hold.owner) for hold in self.holds if hold.client == client]
             for name, owner in sorted(tied):
                 hold = self.hold_of(name, owner)
