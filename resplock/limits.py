@@ -18,7 +18,14 @@ VERSION_MAX = 2**53 - 1
 
 DATABASES = 16
 ENDS_PER_ENTRY = 10_000
-"""How many timed ends one entry carries out; commands end what is overdue on their own keys first."""
+"""How many ends one entry carries out, by time and with clients that have gone: about 30 ms of work.
+Commands end what is overdue on their own keys first."""
+PLACE_END_COST = 8
+"""The end of a place, or of a hold that a client took with it, counts as so many of those."""
+HOLDS_TIED_PER_CLIENT = 10_000
+"""Holds ONCLOSE RELEASE of one connection; more are answered -BUSY."""
+KEEPALIVE_HOLDS_MAX = 20_000
+"""Holds that one KEEPALIVE renews: an owner of more has to renew them one by one. 0.1 s of work."""
 REQUEST_REMEMBERED_MS = 600_000
 """How long the reply to a REQUEST id is remembered, on the replicated clock."""
 REQUESTS_PER_OWNER = 128

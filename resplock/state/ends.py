@@ -17,23 +17,24 @@ from resplock.types import LockName
 
 
 def end_due(ledger: Ledger, index: int) -> None:
-    """Carry out the ends that are due, at most limits.ENDS_PER_ENTRY of them."""
+    """Carry out the ends that are due, as far as `ledger.ends_left` goes."""
     stamp_ms = ledger.clock_ms
-    locks, places = ledger.timers, ledger.queues.timers
-    ended = 0
-    while ended < limits.ENDS_PER_ENTRY:
+    locks, queues = ledger.timers, ledger.queues
+    while ledger.ends_left > 0:
+        waiting = len(queues)
         lock_due = locks.due(stamp_ms)
-        place_due = places.due(stamp_ms) if places else None
+        place_due = queues.timers.due(stamp_ms) if waiting else None
         if lock_due is not None and (place_due is None or lock_due[0] <= place_due[0]):
-            ended += end_overdue(ledger, lock_due[1], lock_due[0], index)
+            ledger.ends_left -= end_overdue(ledger, lock_due[1], lock_due[0], index)
         elif place_due is not None:
-            place = ledger.queues.places[place_due[1]]
+            place = queues.places[place_due[1]]
             end_by_time(ledger, place, index)
             promote(ledger, place.names, index, place_due[0])
-            ended += 1
         else:
             break
-    ledger.requests.end_due(stamp_ms, limits.ENDS_PER_ENTRY - ended)
+        ledger.ends_left -= limits.PLACE_END_COST * (waiting - len(queues))
+    if ledger.ends_left > 0:
+        ledger.ends_left -= ledger.requests.end_due(stamp_ms, ledger.ends_left)
 
 
 def settle(ledger: Ledger, name: LockName, index: int) -> None:
@@ -43,6 +44,8 @@ def settle(ledger: Ledger, name: LockName, index: int) -> None:
         return
     if 0 < lock.next_deadline_ms <= ledger.clock_ms:
         end_overdue(ledger, name, ledger.clock_ms, index)
+    if not lock.is_waited_for:
+        return
     front = ledger.queues.front(name)
     if front is not None and front.ends_ms <= ledger.clock_ms:
         promote(ledger, (name,), index, ledger.clock_ms + 1)

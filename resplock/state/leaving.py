@@ -7,8 +7,6 @@ grant if it was made meanwhile; else the place, or the grant, is given up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from msgspec.structs import replace
 
 from resplock import limits
@@ -20,25 +18,12 @@ from resplock.state.records import Hold, Lock, Place
 from resplock.types import LockName
 
 
-def disconnect(ledger: Ledger, clients: Sequence[ClientId], index: int) -> None:
-    """End what is still attached to these connections.
-
-    What one of them leaves is not for another one that has gone with it: first all their waits end,
-    the last in line first, then what they hold.
-    """
-    places = [
-        ledger.queues.places[number]
-        for client in clients
-        for number in ledger.queues.by_client.members_of(client)
-    ]
-    for place in sorted(places, key=lambda place: (place.options.priority, -place.index)):
-        if ledger.queues.places.get(place.index) is place:
-            _part(ledger, place, index)
+def disconnect(ledger: Ledger, clients: Iterable[ClientId], index: int) -> None:
+    """End what is still attached to these connections: now, or in later entries if it is too much."""
     for client in clients:
-        for name, owner in ledger.tied.members_of(client):
-            ends.settle(ledger, name, index)
-            if ledger.tied.has(client, (name, owner)):
-                ends.lose(ledger, name, owner, index)
+        if ledger.queues.by_client.count(client) or ledger.tied.count(client):
+            ledger.departing[client] = None
+    go_on(ledger, index)
 
 
 def node_gone(ledger: Ledger, operation: NodeGone, index: int) -> None:
@@ -51,6 +36,40 @@ def node_gone(ledger: Ledger, operation: NodeGone, index: int) -> None:
         and (not operation.incarnation or client.incarnation != operation.incarnation)
     )
     disconnect(ledger, gone, index)
+
+
+def go_on(ledger: Ledger, index: int) -> None:
+    """End what is attached to clients that have gone, as far as `ledger.ends_left` goes.
+
+    What one of them leaves is not for another one that has gone with it: first all their waits end,
+    the last in line first, then what they hold.
+    """
+    for place in _places_of_departing(ledger):
+        if ledger.ends_left <= 0:
+            return
+        if ledger.queues.places.get(place.index) is place:
+            ledger.ends_left -= limits.PLACE_END_COST
+            _part(ledger, place, index)
+    for client in list(ledger.departing):
+        for name, owner in ledger.tied.members_of(client):
+            if ledger.ends_left <= 0:
+                return
+            ends.settle(ledger, name, index)
+            if ledger.tied.has(client, (name, owner)):
+                ledger.ends_left -= limits.PLACE_END_COST
+                ends.lose(ledger, name, owner, index)
+        del ledger.departing[client]
+
+
+def _places_of_departing(ledger: Ledger) -> list[Place]:
+    """The places whose clients have gone, the last in line first."""
+    queues = ledger.queues
+    places = [
+        queues.places[number]
+        for client in ledger.departing
+        for number in queues.by_client.any_of(client)
+    ]
+    return sorted(places, key=lambda place: (place.options.priority, -place.index))
 
 
 def _part(ledger: Ledger, place: Place, index: int) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from resplock import limits
 from resplock.operations import ClientId, Ended, Event, Outcome
 from resplock.state.backoff import HoldMeans
+from resplock.state.crowded import Sortings
 from resplock.state.groups import ClientGroups, Groups, Holding
 from resplock.state.queues import Queues
 from resplock.state.rates import Rates
@@ -60,6 +61,10 @@ class Ledger:
         """The locks that an owner holds."""
         self.tied: ClientGroups[Holding] = ClientGroups()
         """The holds that end when this client goes away."""
+        self.departing: dict[ClientId, None] = {}
+        """Clients that have gone, to which something is still attached; in the order of their going."""
+        self.ends_left = 0
+        """How many ends the present entry may still carry out."""
         self.timers: Timers[LockName] = Timers(self._deadline_of)
         self.locks_by_db = [0] * limits.DATABASES
         """How many locks are held."""
@@ -70,6 +75,8 @@ class Ledger:
         self.feature_level = FEATURE_LEVEL
         self.keeps_events = False
         """Whether `events` are collected. It changes nothing that replicas share."""
+        self.sortings = Sortings()
+        """What LOCK.LIST keeps between pages. It changes nothing that replicas share."""
         self.events: list[Event] = []
         self.ended: list[Ended] = []
 

@@ -65,6 +65,10 @@ class SlotMap(Generic[Record]):
         """How many records one slot has."""
         return len(self._slots[number] or ())
 
+    def names(self, number: int) -> list[LockName]:
+        """The names in one slot, in an order that differs from replica to replica."""
+        return list(self._slots[number] or ())
+
     def some(self, number: int, most: int) -> list[LockName]:
         """Up to `most` names in one slot, sorted; which ones may differ from replica to replica."""
         return sorted(islice(self._slots[number] or (), most))

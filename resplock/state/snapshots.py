@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from resplock.errors import DamagedSnapshot, NewerFormat
+from resplock.operations import ClientId
 from resplock.state.ledger import FEATURE_LEVEL
 from resplock.state.records import Head, Hold, Lock, Place, Remembered
 from resplock.state.slotmap import Frozen
@@ -43,6 +44,12 @@ class PlacesChunk(msgspec.Struct, frozen=True, array_like=True, tag=4):
     items: list[Place]
 
 
+class DepartingChunk(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Clients that have gone, to which something is still attached."""
+
+    items: list[ClientId]
+
+
 class MeansChunk(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """The mean hold times in microseconds, in the order of their entries."""
 
@@ -50,7 +57,7 @@ class MeansChunk(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 Record = TypeVar("Record")
-Chunk: TypeAlias = LocksChunk | AnswersChunk | MeansChunk | PlacesChunk
+Chunk: TypeAlias = LocksChunk | AnswersChunk | MeansChunk | PlacesChunk | DepartingChunk
 
 _encoder = msgspec.msgpack.Encoder()
 _head_decoder = msgspec.msgpack.Decoder(Head)
@@ -72,6 +79,7 @@ class TableSnapshot:
         self._locks = table.locks.freeze()
         self._answers = table.requests.answers.freeze()
         self._places = list(table.queues.places.values())  # bounded: see limits.WAITERS_MAX
+        self._departing = list(table.departing)
         self._means = list(table.means.means.items())  # bounded: see limits.HOLD_MEANS_MAX
         self._chunks = self._encoded()
 
@@ -93,6 +101,8 @@ class TableSnapshot:
             yield encode(AnswersChunk(answers))
         for begin in range(0, len(self._places), _CHUNK_RECORDS):
             yield encode(PlacesChunk(self._places[begin : begin + _CHUNK_RECORDS]))
+        if self._departing:
+            yield encode(DepartingChunk(self._departing))
         yield encode(MeansChunk(self._means))
 
 
@@ -123,6 +133,8 @@ def restore(chunks: Iterator[bytes]) -> LockTable:
                 case PlacesChunk():
                     for place in chunk.items:
                         table.queues.add(place)
+                case DepartingChunk():
+                    table.departing.update(dict.fromkeys(chunk.items))
                 case MeansChunk():
                     table.means.means.update(chunk.items)
     except msgspec.DecodeError as error:

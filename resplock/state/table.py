@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from resplock import limits
 from resplock.operations import (
     KEEP_TTL,
     Acquire,
@@ -40,6 +41,7 @@ from resplock.operations import (
     Outcome,
     Queued,
     QueueFull,
+    Refused,
     Release,
     Released,
     Renew,
@@ -95,7 +97,10 @@ class LockTable(Ledger):
         self.now_unix_ms = stamp_ms + self.unix_offset_ms
         if self.ended or self.events:
             self.ended, self.events = [], []
+        self.ends_left = limits.ENDS_PER_ENTRY
         ends.end_due(self, first)
+        if self.departing:
+            leaving.go_on(self, first)
         self.rates.sample(stamp_ms)
         handlers = self._handlers
         return [
@@ -124,7 +129,7 @@ class LockTable(Ledger):
 
     def end_due(self, now_ms: int) -> bool:
         """Whether an end is due by `now_ms`: the leader then carries the clock there."""
-        if self.timers.due(now_ms) is not None:
+        if self.departing or self.timers.due(now_ms) is not None:
             return True
         if self.queues.timers.due(now_ms) is not None:
             return True
@@ -277,6 +282,26 @@ class LockTable(Ledger):
         return ends.release(self, operation.name, lock, hold, index)
 
     def _renew(self, operation: Renew, index: int) -> Outcome:
+        name = operation.name
+        slot = self.locks.writable(name)
+        lock = slot.get(name)
+        if lock is not None and lock.extra is not None:
+            return self._renew_special(operation, index)
+        if lock is not None and 0 < lock.next_deadline_ms <= self.clock_ms:
+            self._expire(slot, name, lock)
+            lock = None
+        if lock is None:
+            return NotHeld(name)
+        hold = lock.holds[0]
+        if hold.owner != operation.owner:
+            return NotOwner(name, hold.owner, hold.version)
+        if operation.version and operation.version != hold.version:
+            return Stale(name, operation.version, hold.version)
+        ttl_ms = self._renew_plain(slot, name, lock, operation.ttl_ms)
+        return Renewed(hold.version, ttl_ms)
+
+    def _renew_special(self, operation: Renew, index: int) -> Outcome:
+        """Renew a hold of a lock that is waited for, or is not one exclusive hold."""
         found = self._hold_for(operation, index)
         if not isinstance(found, tuple):
             return found
@@ -284,15 +309,15 @@ class LockTable(Ledger):
         ttl_ms = self._set_ttl(operation.name, lock, hold, operation.ttl_ms)
         return Renewed(hold.version, ttl_ms)
 
-    def _keep_alive(self, operation: KeepAlive, index: int) -> Kept:
-        renewed = 0
-        for name in self.owners.members_of(operation.owner):
-            ends.settle(self, name, index)
-            lock = self.locks.get(name)
-            hold = lock.hold_of(operation.owner) if lock else None
-            if lock and hold:
-                self._set_ttl(name, lock, hold, operation.ttl_ms)
-                renewed += 1
+    def _keep_alive(self, operation: KeepAlive, index: int) -> Kept | Refused:
+        holds = self.owners.count(operation.owner)
+        if holds > limits.KEEPALIVE_HOLDS_MAX:
+            return Refused(
+                f"the owner holds {holds} locks, and KEEPALIVE renews {limits.KEEPALIVE_HOLDS_MAX} "
+                "at most"
+            )
+        names = self.owners.members_of(operation.owner)
+        renewed = sum(self._keep(name, operation, index) for name in names)
         if not operation.versions:
             return Kept(renewed)
         lost = tuple(
@@ -301,6 +326,21 @@ class LockTable(Ledger):
             if self._held(name, operation.owner, version, index) is None
         )
         return Kept(renewed, lost)
+
+    def _keep(self, name: LockName, operation: KeepAlive, index: int) -> bool:
+        """Renew one of an owner's holds; says whether it had not ended."""
+        slot = self.locks.writable(name)
+        lock = slot[name]
+        if lock.extra is None and not 0 < lock.next_deadline_ms <= self.clock_ms:
+            self._renew_plain(slot, name, lock, operation.ttl_ms)
+            return True
+        ends.settle(self, name, index)
+        left = slot.get(name)
+        hold = left.hold_of(operation.owner) if left else None
+        if left is None or hold is None:
+            return False
+        self._set_ttl(name, left, hold, operation.ttl_ms)
+        return True
 
     def _break(self, operation: Break, index: int) -> Outcome:
         return ends.break_lock(self, operation, index)
@@ -382,6 +422,26 @@ class LockTable(Ledger):
             terms=terms,
         )
         self.put_hold(name, lock, hold, renewed)
+        self.totals.renewals += 1
+        self.tell("renewed", name, hold.owner, hold.version)
+        return ttl_ms
+
+    def _renew_plain(self, slot: Slot, name: LockName, lock: Lock, ttl_ms: int) -> int:
+        """As `_set_ttl`, for the hold of a plain lock."""
+        hold = lock.holds[0]
+        if ttl_ms == KEEP_TTL:
+            ttl_ms = hold.ttl_ms
+        deadline_ms = self.clock_ms + ttl_ms if ttl_ms else 0
+        renewed = replace(
+            hold, ttl_ms=ttl_ms, deadline_ms=deadline_ms, modified_at=self.now_unix_ms
+        )
+        slot[name] = Lock((renewed,), deadline_ms)
+        before_ms = lock.next_deadline_ms
+        if before_ms != deadline_ms:
+            if before_ms:
+                self.timers.remove(name, before_ms)
+            if deadline_ms:
+                self.timers.add(name, deadline_ms)
         self.totals.renewals += 1
         self.tell("renewed", name, hold.owner, hold.version)
         return ttl_ms

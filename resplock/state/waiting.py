@@ -64,6 +64,10 @@ def ask(ledger: Ledger, operation: Asking, index: int) -> Outcome:
             return refusal
         if lock is not None and hold is not None:
             held.append((name, lock, hold))
+    if options.on_close and options.client is not None:
+        ties = ledger.tied.count(options.client) + ledger.queues.by_client.count(options.client)
+        if ties + len(names) > limits.HOLDS_TIED_PER_CLIENT:
+            return Busy(f"the connection has {ties} holds or places ONCLOSE already")
     if held:
         return _ask_as_holder(ledger, names, held, operation)
     if all(is_free_for(ledger, name, options) for name in names):

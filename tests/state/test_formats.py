@@ -36,7 +36,7 @@ from resplock.state.table import LockTable
 from resplock.types import LockName, NodeId
 
 ORDERS = LockName(b"\0orders/42")
-B, D = LockName(b"\1b"), LockName(b"\0d")
+B, D, E, F = (LockName(name) for name in (b"\1b", b"\0d", b"\0e", b"\0f"))
 CLIENT = ClientId(NodeId("n2"), 3, 17)
 OPTIONS = Options(5_000, 7, True, 4, 2, True, True, 900, False, CLIENT)
 RUN_OF_0_1_0: list[Operation] = [
@@ -76,24 +76,26 @@ RUN_0_2_0 = bytes.fromhex(
     "930c93a26e320311c3950d91c40a006f72646572732f3432c408776f726b65722d6107c4057265712d31"
 )
 SNAPSHOT_0_2_0 = [
-    bytes.fromhex("960201cd07d1cf0000018bcfe568000b97050001000001cd157c"),
+    bytes.fromhex("960201cd038ecf0000018bcfe568000c97060002000001cd157c"),
     bytes.fromhex(
-        "92019392c40a006f72646572732f3432949199c408776f726b65722d6102cd7535cd753005cf0000018b"
-        "cfe56805cf0000018bcfe568059192c404686f7374c4057765622d31c0cd753500c092c4020064949199"
-        "c4026d650bcd7d01cd7530cd07d0cf0000018bcfe56fd0cf0000018bcfe56fd19096010200c0c200cd7d"
-        "010094000000c292c4020162949199c4026d65030000cd0384cf0000018bcfe56b84cf0000018bcfe56b"
-        "8490c0000094000000c3"
+        "92019592c40a006f72646572732f3432949199c408776f726b65722d6102cd7535cd753005cf0000018b"
+        "cfe56805cf0000018bcfe568059192c404686f7374c4057765622d31c0cd75350094000000c392c40200"
+        "66949199c4026d650ccd78bdcd7530cd038dcf0000018bcfe56b8dcf0000018bcfe56b8d9096010200c0"
+        "c200cd78bd0094000000c292c40200649490cd071000940000cd0710c292c40200659490cd0712009400"
+        "00cd0712c292c4020162949199c4026d65030000cd0384cf0000018bcfe56b84cf0000018bcfe56b8490"
+        "c0000094000000c3"
     ),
     bytes.fromhex(
-        "92029292c40a333a796f757265712d3298c403796f75c4057265712d320bce00092f90c40a006f726465"
-        "72732f3432962ac408776f726b65722d6102cd6d6500950606cd03e8cc961491c40201620092c40f383a"
-        "776f726b65722d617265712d3198c408776f726b65722d61c4057265712d3102ce000927c5c40a006f72"
-        "646572732f3432940102cd7530009000"
+        "92029292c409323a6d657265712d3398c4026d65c4057265712d330cce00092b4dc4020064962ac000cd"
+        "03830095cd038306cd03e8cc9614900092c40f383a776f726b65722d617265712d3198c408776f726b65"
+        "722d61c4057265712d3102ce000927c5c40a006f72646572732f3432940102cd7530009000"
     ),
     bytes.fromhex(
-        "9204919b0791c4020162c40474686579ce00092b4a00cd7530c400909a0000c20001c2c200c2c0cf0000"
-        "018bcfe56b8a00"
+        "9204929b0692c40a006f72646572732f3432c4020162c403796f75cdc6da0007c4057265712d32909acd"
+        "c35003c20001c2c200c3c0cf0000018bcfe56b8acd2a9e9b0791c4020162c40474686579ce00092b4a00"
+        "cd7530c400909a0000c20001c2c200c2c0cf0000018bcfe56b8a00"
     ),
+    bytes.fromhex("92059193a26e320311"),
     bytes.fromhex("920390"),
 ]
 SNAPSHOT_0_1_0 = [
@@ -123,13 +125,14 @@ def table_of_0_1_0() -> LockTable:
 def table() -> LockTable:
     """A little of everything that a snapshot can hold."""
     made = table_of_0_1_0()
-    several = AcquireAll((ORDERS, B), b"you", 7, b"req-2", (), Options(500, 3, client=CLIENT))
+    several = AcquireAll((ORDERS, B), b"you", 7, b"req-2", (), Options(50_000, 3, client=CLIENT))
     permits = Options(limit=4, permits=2, on_close=True, delay_ms=900, client=CLIENT)
     made.apply(6, 906, [several, Acquire(B, b"they", options=Options(blocking=False))])
-    made.apply(8, 907, [Acquire(D, b"me", 10, options=permits)])
-    made.apply(9, 908, [Break(D), Acquire(D, b"me", options=Options(wait_ms=1))])
-    made.apply(11, 2_000, [Acquire(D, b"me", options=Options(reentrant=True))])
-    made.apply(12, 2_001, [Acquire(D, b"me", options=Options(reentrant=True))])
+    made.apply(8, 907, [Acquire(D, b"me", 10, options=permits), Acquire(E, b"me", options=permits)])
+    made.apply(10, 908, [Break(D), Acquire(D, b"me", 5, b"req-3", (), Options(wait_ms=1))])
+    made.apply(12, 909, [Acquire(F, b"me", options=Options(reentrant=True))] * 2)
+    made.apply(14, 910, [Disconnect((CLIENT,))])
+    made.departing[CLIENT] = None
     return made
 
 

@@ -503,6 +503,14 @@ def asking_again_does_not_move_the_tie(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
+def what_one_client_leaves_goes_to_another_that_has_gone_with_it(
+    patch: pytest.MonkeyPatch,
+) -> None:
+    original = leaving._places_of_departing
+    patch.setattr(leaving, "_places_of_departing", lambda ledger: original(ledger)[::-1])
+
+
+@plant
 def a_node_that_is_back_loses_its_new_clients(patch: pytest.MonkeyPatch) -> None:
     original = leaving.node_gone
 
