@@ -123,6 +123,8 @@ EVENTS_TOLD_MAX = 512
 """Events that subscribers are told in one turn of the event loop; the others wait for the next."""
 EVENTS_TOLD_BYTES_MAX = 4 << 20
 """A turn ends earlier when it has told so much, to all subscribers together."""
+EVENTS_TOLD_STEPS_MAX = 128 * 1024
+"""And when it has taken so many steps to match patterns (see `resplock.glob`): about 5 ms."""
 EVENTS_QUEUED_MAX = 250_000
 """Events that wait to be told before those who listen for any are disconnected."""
 PATTERNS_MAX = 1024

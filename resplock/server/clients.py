@@ -287,6 +287,7 @@ class Clients:
         if (
             timeout_ms
             and not connection.subscriptions
+            and not self.events.watched(connection)
             and stamp_ms - watched.idle_since_ms > timeout_ms
         ):
             return "it was idle"

@@ -46,6 +46,8 @@ _KEYSPACES = {head.removesuffix(b":"): db for db, head in enumerate(KEYSPACE_HEA
 _KEYEVENTS = {head.removesuffix(b":"): db for db, head in enumerate(KEYEVENT_HEADS)}
 _LOCKS = LOCK_HEAD.removesuffix(b":")
 _SPECIAL = b"*?[\\"
+_CHANNELS = 3
+_HEAD_BYTES = len(KEYSPACE_HEADS[-1])
 _EVERY_KIND = [(kind, db) for kind in KINDS for db in range(limits.DATABASES)]
 
 
@@ -202,10 +204,12 @@ class Events:
             who.cut_off(reason)
 
     def _tell_some(self) -> None:
-        waiting, outbox = self._waiting, Outbox()
+        waiting, outbox, steps = self._waiting, Outbox(), 0
         for _ in range(min(len(waiting), limits.EVENTS_TOLD_MAX)):
-            self._tell(outbox, waiting.popleft())
-            if outbox.bytes > limits.EVENTS_TOLD_BYTES_MAX:
+            event = waiting.popleft()
+            self._tell(outbox, event)
+            steps += _CHANNELS * self._pubsub.steps(len(event.name) + _HEAD_BYTES)
+            if outbox.bytes > limits.EVENTS_TOLD_BYTES_MAX or steps > limits.EVENTS_TOLD_STEPS_MAX:
                 break
         outbox.send()
         if waiting:

@@ -34,6 +34,10 @@ class Subscriber(Protocol):
         """Close it, because it was not told of everything."""
 
 
+_STEPS_PER_PATTERN = 4
+"""Of a pattern that takes no longer for a longer channel."""
+
+
 class Watcher(Protocol):
     """Who is told what anybody listens to."""
 
@@ -112,6 +116,7 @@ class PubSub:
         self._patterns = Listeners()
         self._watcher: Watcher | None = None
         self._matchers: dict[bytes, glob.Matcher] = {}
+        self._steps_per_byte = 0
         self._subscriptions: dict[Subscriber, Subscriptions] = {}
 
     def watch(self, watcher: Watcher) -> None:
@@ -186,6 +191,7 @@ class PubSub:
             own.patterns[pattern] = None
             if pattern not in self._matchers:
                 self._matchers[pattern] = glob.compile(pattern) if pattern else b"".__eq__
+                self._steps_per_byte += glob.steps_per_byte(pattern)
             self._listen(self._patterns, who, own, pattern)
         return own.plain
 
@@ -197,6 +203,7 @@ class PubSub:
             self._stop_listening(self._patterns, who, own, pattern)
             if not self._patterns.of(pattern):
                 del self._matchers[pattern]
+                self._steps_per_byte -= glob.steps_per_byte(pattern)
         return own.plain
 
     def leave(self, who: Subscriber) -> None:
@@ -255,6 +262,10 @@ class PubSub:
                 push = Push((b"pmessage", pattern, channel, message))
                 outbox.add(self._patterns.of(pattern), push)
 
+    def steps(self, size: int) -> int:
+        """What a message costs whose channel has so many bytes, in the steps of `resplock.glob`."""
+        return _STEPS_PER_PATTERN * len(self._matchers) + size * self._steps_per_byte
+
     # --- what PUBSUB shows -----------------------------------------------------------------------
 
     def everybody(self) -> list[tuple[Subscriber, Subscriptions]]:
@@ -265,6 +276,11 @@ class PubSub:
     def channel_count(self) -> int:
         """How many different channels somebody listens to."""
         return len(self._channels)
+
+    @property
+    def shard_channel_count(self) -> int:
+        """As `channel_count`, of SSUBSCRIBE."""
+        return len(self._shard_channels)
 
     @property
     def pattern_count(self) -> int:

@@ -489,12 +489,18 @@ def test_a_pool_may_reset_its_connections(clock: Clock) -> None:
 def test_idle_connections_stay_unless_there_is_a_timeout(clock: Clock) -> None:
     forever, limited = started(), started(timeout=30)
     patient, idle, busy = forever.connect(), limited.connect(), limited.connect()
+    subscriber, watcher = limited.connect(), limited.connect()
+    subscriber.call(b"SUBSCRIBE", b"a")
+    watcher.send(array(b"HELLO", b"3") + array(b"LOCK.WATCH", b"me"))
+    limited.settle()
     for _ in range(60):
         busy.call(b"PING")
         sweep_for(forever, clock, SECOND_MS)
         sweep_for(limited, clock, SECOND_MS)
     assert patient.open
     assert busy.open
+    assert subscriber.open
+    assert watcher.open
     assert not idle.open
 
 

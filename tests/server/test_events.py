@@ -294,6 +294,20 @@ class TestBursts:
         node.turn()
         assert len(me.take()) == 1
 
+    def test_a_turn_takes_so_many_steps(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Patterns that are slow to match make a turn tell of less, not last longer."""
+        monkeypatch.setattr(limits, "EVENTS_TOLD_STEPS_MAX", 1_000)
+        node, me = Node(), Listener()
+        for number in range(20):
+            node.pubsub.subscribe_pattern(me, b"__keyspace@0__:?*%d" % number)
+        assert node.pubsub.steps(50) == 20 * 4 + 20 * 50
+        node.events.publish([event("expired", b"x3")] * 3)
+        assert len(me.take()) == 1
+        node.turn()
+        assert len(me.take()) == 1
+        node.pubsub.leave(me)
+        assert node.pubsub.steps(50) == 0
+
     def test_what_is_too_much_ends_the_connections_that_listen(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -248,7 +248,9 @@ class TestConnections:
         assert shown.count(b"\n") == 1
         [normal] = ask(server, asker, b"CLIENT", b"LIST", b"TYPE", b"NORMAL")
         assert normal.count(b"\n") == 1
+        ask(server, subscriber, b"SSUBSCRIBE", b"d")
         [stats] = ask(server, asker, b"INFO", b"stats")
+        assert b"pubsubshard_channels:1\r\n" in stats
         assert b"pubsub_channels:2\r\npubsub_patterns:1\r\n" in stats
         assert ask(server, asker, b"CLIENT", b"KILL", b"TYPE", b"PUBSUB") == [1]
         server.settle()

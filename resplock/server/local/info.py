@@ -100,6 +100,7 @@ def _stats(context: Context) -> Fields:
         "evicted_keys": 0,
         "pubsub_channels": context.clients.pubsub.channel_count,
         "pubsub_patterns": context.clients.pubsub.pattern_count,
+        "pubsubshard_channels": context.clients.pubsub.shard_channel_count,
     }
 
 
