@@ -7,6 +7,8 @@ grant if it was made meanwhile; else the place, or the grant, is given up.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
 from resplock import limits
