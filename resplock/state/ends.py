@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from resplock import limits
 from resplock.operations import Break, Broken, NotHeld, Released, Stale
 from resplock.state.handover import end_by_time, promote
-from resplock.state.ledger import Ledger
+from resplock.state.ledger import Ledger, Slot
 from resplock.state.records import NOBODYS, Hold, Lock, heard, with_delay
 from resplock.types import LockName
 
@@ -25,7 +25,7 @@ def end_due(ledger: Ledger, index: int) -> None:
         lock_due = locks.due(stamp_ms)
         place_due = queues.timers.due(stamp_ms) if waiting else None
         if lock_due is not None and (place_due is None or lock_due[0] <= place_due[0]):
-            ledger.ends_left -= end_overdue(ledger, lock_due[1], lock_due[0], index)
+            ledger.ends_left -= _end_first(ledger, lock_due, index)
         elif place_due is not None:
             place = queues.places[place_due[1]]
             end_by_time(ledger, place, index)
@@ -35,6 +35,26 @@ def end_due(ledger: Ledger, index: int) -> None:
         ledger.ends_left -= limits.PLACE_END_COST * (waiting - len(queues))
     if ledger.ends_left > 0:
         ledger.ends_left -= ledger.requests.end_due(stamp_ms, ledger.ends_left)
+
+
+def _end_first(ledger: Ledger, due: tuple[int, LockName], index: int) -> int:
+    """End what comes first; says how many holds that were. Nearly always it is a plain lock's."""
+    moment_ms, name = due
+    slot = ledger.locks.writable(name)
+    lock = slot[name]
+    if lock.extra is not None:
+        return end_overdue(ledger, name, moment_ms, index)
+    expire_plain(ledger, slot, name, lock)
+    return 1
+
+
+def expire_plain(ledger: Ledger, slot: Slot, name: LockName, lock: Lock) -> None:
+    """The hold of a plain lock is over, and nobody waits."""
+    ledger.drop_plain(slot, name, lock)
+    ledger.totals.expired += 1
+    if ledger.keeps_events:
+        hold = lock.holds[0]
+        ledger.tell("expired", name, hold.owner, hold.version)
 
 
 def settle(ledger: Ledger, name: LockName, index: int) -> None:

@@ -47,6 +47,10 @@ FEATURE_LEVEL = 1
 """The newest rules of `apply` that this release knows. The log says which are in force."""
 
 
+Slot = dict[LockName, Lock]
+"""The locks of one hash slot."""
+
+
 class Ledger:
     """All locks and places, and everything that is derived from them."""
 
@@ -131,6 +135,14 @@ class Ledger:
         after = without_holds(lock, gone)
         self.put(name, lock, after)
         return after
+
+    def drop_plain(self, slot: Slot, name: LockName, lock: Lock) -> None:
+        """A plain lock (`Lock.extra` is None) leaves the table with its hold."""
+        if lock.next_deadline_ms:
+            self.timers.remove(name, lock.next_deadline_ms)
+        self.owners.remove(lock.holds[0].owner, name)
+        del slot[name]
+        self.locks_by_db[name[0]] -= 1
 
     def add_place(self, place: Place) -> None:
         """Put a new place into its queues."""

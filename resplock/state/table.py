@@ -54,11 +54,9 @@ from resplock.operations import (
 )
 from resplock.state import ends, leaving, waiting
 from resplock.state.granting import PLAIN, claim, names_of
-from resplock.state.ledger import Ledger
+from resplock.state.ledger import Ledger, Slot
 from resplock.state.records import Hold, Lock, Remembered, heard
 from resplock.types import LockName, NodeId, StampMs
-
-Slot = dict[LockName, Lock]
 
 
 class LockTable(Ledger):
@@ -153,12 +151,14 @@ class LockTable(Ledger):
         name = operation.name
         slot = self.locks.writable(name)
         lock = slot.get(name)
-        if operation.options is not None or (lock is not None and lock.extra is not None):
+        if operation.options is not None:
             return waiting.ask(self, operation, index)
-        if lock is not None and 0 < lock.next_deadline_ms <= self.clock_ms:
-            self._expire(slot, name, lock)
-            lock = None
         if lock is None:
+            return self._grant(slot, operation, index)
+        if lock.extra is not None:
+            return waiting.ask(self, operation, index)
+        if 0 < lock.next_deadline_ms <= self.clock_ms:
+            ends.expire_plain(self, slot, name, lock)
             return self._grant(slot, operation, index)
         if lock.holds[0].owner != operation.owner:
             return self._refuse(name, lock)
@@ -259,7 +259,7 @@ class LockTable(Ledger):
         if lock.extra is not None:
             return self._release_special(operation, index)
         if 0 < lock.next_deadline_ms <= self.clock_ms:
-            self._expire(slot, name, lock)
+            ends.expire_plain(self, slot, name, lock)
             return NotHeld(name)
         hold = lock.holds[0]
         if hold.owner != operation.owner:
@@ -267,7 +267,7 @@ class LockTable(Ledger):
         if operation.version and operation.version != hold.version:
             return Stale(name, operation.version, hold.version)
         self.means.observe(name, self.clock_ms - hold.acquired_ms)
-        self._end(slot, name, lock)
+        self.drop_plain(slot, name, lock)
         self.totals.releases += 1
         if self.keeps_events:
             self.tell("released", name, hold.owner, hold.version)
@@ -288,7 +288,7 @@ class LockTable(Ledger):
         if lock is not None and lock.extra is not None:
             return self._renew_special(operation, index)
         if lock is not None and 0 < lock.next_deadline_ms <= self.clock_ms:
-            self._expire(slot, name, lock)
+            ends.expire_plain(self, slot, name, lock)
             lock = None
         if lock is None:
             return NotHeld(name)
@@ -374,21 +374,6 @@ class LockTable(Ledger):
         return _DONE
 
     # --- shared steps ----------------------------------------------------------------------------
-
-    def _expire(self, slot: Slot, name: LockName, lock: Lock) -> None:
-        """End the overdue hold of a plain lock."""
-        hold = lock.holds[0]
-        self._end(slot, name, lock)
-        self.totals.expired += 1
-        self.tell("expired", name, hold.owner, hold.version)
-
-    def _end(self, slot: Slot, name: LockName, lock: Lock) -> None:
-        """A plain lock leaves the table with its hold."""
-        if lock.next_deadline_ms:
-            self.timers.remove(name, lock.next_deadline_ms)
-        self.owners.remove(lock.holds[0].owner, name)
-        del slot[name]
-        self.locks_by_db[name[0]] -= 1
 
     def _hold_for(
         self, operation: Release | Renew, index: int

@@ -2,9 +2,9 @@
 
 Pure, derived: rebuilt from the records on restore, never in a snapshot. Most holds are released
 long before they end, so adding and removing must be cheap and leave nothing behind: far ends lie
-unsorted in one dict for each quarter of a second, and only the quarter whose time has come is
-sorted. (Dicts whose values are None, not sets: the garbage collector does not walk a dict of bytes,
-but it does walk every set, which for a million locks is a pause of 50 ms.)
+unsorted in one dict for each quarter of a second, and only the quarter whose time has come goes into
+the heap. (The garbage collector does not walk a dict of bytes and integers, but it does walk every
+set, which for a million locks is a pause of 50 ms.)
 
 Invariants:
 
@@ -38,7 +38,7 @@ class Timers(Generic[Name]):
     def __init__(self, deadline_of: Callable[[Name], int]) -> None:
         """`deadline_of(name)` says when the name is due at present, in ms; 0 for never."""
         self._deadline_of: Callable[[Name], int] = deadline_of
-        self._buckets: dict[int, dict[Name, None]] = {}  # dicts as sets: see the module
+        self._buckets: dict[int, dict[Name, int]] = {}  # the deadlines, by bucket and name
         self._filled = 0
         self._order: list[int] = []  # a heap of the buckets' numbers
         self._near: list[tuple[int, Name]] = []  # a heap
@@ -56,14 +56,14 @@ class Timers(Generic[Name]):
             return
         bucket = self._buckets.get(number)
         if bucket:
-            bucket[name] = None
+            bucket[name] = deadline_ms
             return
         self._filled += 1
         if bucket is None:
-            self._buckets[number] = {name: None}
+            self._buckets[number] = {name: deadline_ms}
             heappush(self._order, number)
         else:
-            bucket[name] = None
+            bucket[name] = deadline_ms
 
     def remove(self, name: Name, deadline_ms: int) -> None:
         """Forget the end that was added at `deadline_ms`; `deadline_of` no longer says so."""
@@ -94,7 +94,7 @@ class Timers(Generic[Name]):
             names = self._buckets.pop(heappop(self._order))
             if names:
                 self._filled -= 1
-                self._near.extend((self._deadline_of(name), name) for name in sorted(names))
+                self._near += zip(names.values(), names.keys(), strict=True)
                 opened = True
         if opened:
             heapify(self._near)
