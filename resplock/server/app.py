@@ -140,9 +140,11 @@ class Server:
             await self._stopping.wait()
             logger.info("stopping")
             await engine.hand_over()
-        finally:
             listener.close()
             clients.turn_away()
+            await engine.part()
+        finally:
+            listener.close()
             engine.stop()
             clients.stop()
             watchdog.stop()

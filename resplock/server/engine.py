@@ -226,6 +226,15 @@ class Engine:
         self.administer(_Promise(done), Transfer())
         await asyncio.wait([done], timeout=2 * self.node.settings.election_timeout_ms / 1000)
 
+    async def part(self) -> None:
+        """Let the log know of the clients that have gone, as long as that can be had soon.
+
+        Where it cannot, the leader sees to it: see limits.NODE_GONE_MS.
+        """
+        until = self._loop.time() + 2 * self.node.settings.election_timeout_ms / 1000
+        while self.node.departing and self._loop.time() < until:
+            await asyncio.sleep(_TICK_S)
+
     def stop(self) -> None:
         """Stop ticking, after a last turn for what was submitted."""
         if self._ticking is not None:

@@ -101,6 +101,15 @@ class Wire:
         self._file.close()
         self._socket.close()
 
+    @property
+    def port(self) -> int:
+        """Our end's."""
+        return int(self._socket.getsockname()[1])
+
+    def fileno(self) -> int:
+        """The socket's number, to wait for it."""
+        return self._socket.fileno()
+
     # --- sending ---
 
     def send(self, *words: object) -> None:

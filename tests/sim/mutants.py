@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import msgspec
 import pytest
 from msgspec.structs import replace
+from resplock.state.owners import OwnerIndex
 
 from resplock.node import node as node_module
 from resplock.node.clock import ReplicatedClock
@@ -41,7 +42,6 @@ from resplock.raft.reads import ReadQueue
 from resplock.raft.replica import Replica
 from resplock.raft.roles import Role
 from resplock.state import snapshots
-from resplock.state.owners import OwnerIndex
 from resplock.state.records import Hold
 from resplock.state.requests import Requests
 from resplock.state.table import LockTable
