@@ -99,8 +99,13 @@ def link_of(client: Any) -> Link:
 
 def pool_at(pool: Any, host: str, port: int) -> Any:
     """A pool like this one, to another node."""
-    settings = {**pool.connection_kwargs, "host": host, "port": port}
+    settings = settings_at(pool, host, port)
     return type(pool)(connection_class=pool.connection_class, **settings)
+
+
+def settings_at(pool: Any, host: str, port: int) -> dict[str, Any]:
+    """What makes a connection like those of the pool, to another node."""
+    return {**pool.connection_kwargs, "host": host, "port": port}
 
 
 _links: weakref.WeakKeyDictionary[Any, Link] = weakref.WeakKeyDictionary()

@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError, MovedError, RedisClusterException
 
 from resplock.client.effects import Call, Effect, Heed, Mutex, Sleep, Steps, Take, patience_of
 from resplock.client.hold import Hold
-from resplock.client.links import pool_at
+from resplock.client.links import pool_at, settings_at
 from resplock.client.lost import LostBase
 from resplock.client.pauses import TROUBLE_MOST_S
 from resplock.client.settings import ANSWER_S
@@ -177,12 +177,14 @@ class Mailbox:
         self._link = link
         self._channel = channel
         self._pubsub: Any = None
+        self._closes_pool = False
 
     async def heed(self, timeout_s: float) -> None:
         """Wait for a message and take all that are there; the first time, only subscribe."""
         try:
             if self._pubsub is None:
-                self._pubsub = PubSub(await self._link.pool())
+                pool, self._closes_pool = await self._link.pool()
+                self._pubsub = PubSub(pool)
                 await self._pubsub.subscribe(self._channel)
                 await self._pubsub.get_message(timeout=ANSWER_S)
             elif await self._pubsub.get_message(timeout=timeout_s):
@@ -198,6 +200,8 @@ class Mailbox:
         pubsub, self._pubsub = self._pubsub, None
         if pubsub is not None:
             await pubsub.aclose()
+            if self._closes_pool:
+                await pubsub.connection_pool.disconnect()
 
 
 # --- where commands go: see `links` --------------------------------------------------------------
@@ -212,43 +216,51 @@ class AsyncLink(Protocol):
     async def give_back(self, connection: Any) -> None:
         """One that `take` gave."""
 
-    async def pool(self) -> Any:
-        """A pool of connections to the same node, for subscriptions."""
+    async def pool(self) -> tuple[Any, bool]:
+        """A pool of connections to the same node, and whether the caller is to close it."""
 
     def failed(self, error: Exception) -> None:
         """A command met this error: look elsewhere next time, if there is elsewhere."""
 
 
 class PlainLink:
-    """redis.asyncio.Redis, with or without Sentinel."""
+    """redis.asyncio.Redis, with or without Sentinel.
+
+    Where -MOVED leads, each command has a connection of its own: nobody would close a pool.
+    """
 
     def __init__(self, client: Any) -> None:
         self._own_pool = client.connection_pool
-        self._pools: dict[Any, Any] = {}
-        self._leader: Any = None
+        self._leader: tuple[str, int] | None = None
+        self._to_close: set[Any] = set()
 
     async def take(self) -> Any:
-        """From the leader's pool, if this client was told where it is."""
-        pool = await self.pool()
-        connection = await pool.get_connection()
-        self._pools[connection] = pool
+        """To the leader, if this client was told where it is."""
+        if self._leader is None:
+            return await self._own_pool.get_connection()
+        settings = settings_at(self._own_pool, *self._leader)
+        connection = self._own_pool.connection_class(**settings)
+        await connection.connect()
+        self._to_close.add(connection)
         return connection
 
     async def give_back(self, connection: Any) -> None:
         """To the pool that it came from."""
-        await self._pools.pop(connection).release(connection)
+        if connection in self._to_close:
+            self._to_close.remove(connection)
+            await connection.disconnect()
+        else:
+            await self._own_pool.release(connection)
 
-    async def pool(self) -> Any:
-        """The leader's, or the client's own."""
-        return self._leader or self._own_pool
+    async def pool(self) -> tuple[Any, bool]:
+        """The client's own, or a new one to the leader."""
+        if self._leader is None:
+            return self._own_pool, False
+        return pool_at(self._own_pool, *self._leader), True
 
     def failed(self, error: Exception) -> None:
         """Follow -MOVED; go back to the client's own node when the leader fails."""
-        former, self._leader = self._leader, None
-        if former is not None:
-            _task(former.disconnect())
-        if isinstance(error, MovedError):
-            self._leader = pool_at(self._own_pool, error.host, error.port)
+        self._leader = (error.host, error.port) if isinstance(error, MovedError) else None
 
 
 class ClusterLink:
@@ -275,10 +287,11 @@ class ClusterLink:
         """To the node that it came from."""
         self._nodes.pop(connection).release(connection)
 
-    async def pool(self) -> Any:
+    async def pool(self) -> tuple[Any, bool]:
         """A new one: this client has none."""
         node = await self._find_leader()
-        return ConnectionPool(connection_class=node.connection_class, **node.connection_kwargs)
+        settings = node.connection_kwargs
+        return ConnectionPool(connection_class=node.connection_class, **settings), True
 
     async def _find_leader(self) -> Any:
         try:
@@ -316,7 +329,7 @@ class AnyLink:
         """To the client that it came from."""
         await self._taken.pop(connection).give_back(connection)
 
-    async def pool(self) -> Any:
+    async def pool(self) -> tuple[Any, bool]:
         """Of the node that answered last."""
         return await self._links[self._place].pool()
 
