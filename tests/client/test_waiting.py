@@ -123,7 +123,7 @@ async def test_an_operator_ends_the_wait(
     lock = program.lock(client, name)
     waiting = asyncio.create_task(background(program, lock))
     await until_waiting(server, name)
-    lines = str(server.call("CLIENT", "LIST")).replace("\\n", "\n").splitlines()
+    lines = server.call("CLIENT", "LIST").decode().splitlines()
     (mine,) = (line for line in lines if "name=waits" in line)
     client_id = re.search(r"id=(\d+)", mine)[1]
     assert server.call("CLIENT", "UNBLOCK", client_id, "ERROR") == 1
