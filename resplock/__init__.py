@@ -18,7 +18,9 @@ Follow one LOCK.ACQUIRE: server/connection.py takes the bytes, resp/parser.py cu
 commands, resp/commands binds the arguments to an Acquire, node/ gathers it into one entry of the
 turn, raft/core.py hands out what is to be sent and made durable, server/storage.py syncs it,
 state/table.py applies it once a majority has it, and resp/replies.py turns the outcome into the reply.
-On a follower node/ forwards it to the leader instead, and passes the outcome on.
+On a follower node/ forwards it to the leader instead, and passes the outcome on. One that has to wait
+in line is answered by node/waits.py, when its own node applies what ends the wait; and whoever
+subscribes is told by server/events.py what was applied.
 """
 
 from __future__ import annotations

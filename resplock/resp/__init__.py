@@ -11,6 +11,7 @@ Pure. A command goes through the files in this order:
     binding.py        words -> Operation, Query or Call, by functions compiled from declarations
     checks.py         ... what those functions call: numbers and errors
     replies.py        outcomes, answers and values -> bytes of RESP2 or RESP3
+    events.py         what happens to locks -> the texts that subscribers get
     introspection.py  COMMAND, COMMAND DOCS, HELP: the table as Redis shows its own
     reference.py      the table as docs/reference.md
 

@@ -101,6 +101,7 @@ class Engine:
         self._fatal = fatal
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
+        self._losses = 0
         self._gathered = 0
         self._looks = 0
         self._ticking: asyncio.TimerHandle | None = None
@@ -273,6 +274,7 @@ class Engine:
             self.latencies.began(node.proposals.added)
             while node.has_ready():
                 self._work(node.ready())
+            self._announce_losses()
         except Exception as error:
             self._fatal(error)
             raise
@@ -301,6 +303,21 @@ class Engine:
             self.snapshots.start()
         if node.busy:
             self.schedule()
+
+    def _announce_losses(self) -> None:
+        """Tell the followers at once of an end that nobody asked for.
+
+        Else they learn with the next heartbeat or entry that it is committed, and their clients who
+        watch have to be told without delay.
+        """
+        node = self.node
+        losses = node.table.totals.expired + node.table.totals.broken
+        if losses == self._losses:
+            return
+        self._losses = losses
+        node.core.announce_commit()
+        while node.has_ready():
+            self._work(node.ready())
 
     def _work(self, ready: Ready) -> None:
         """One round, in the order that `Ready` prescribes."""

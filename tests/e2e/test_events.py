@@ -14,7 +14,7 @@ from resplock import limits
 from tests.e2e.cluster import Cluster, ClusterNode
 from tests.e2e.conftest import MakeCluster
 from tests.e2e.process import ServerProcess
-from tests.e2e.waiting import eventually
+from tests.e2e.waiting import eventually, now_ms
 from tests.e2e.wire import Pushed, Wire
 
 each_protocol = pytest.mark.parametrize("protocol", [2, 3])
@@ -259,6 +259,24 @@ def until_granted(wire: Wire, key: str) -> None:
         return isinstance(reply, list) and reply[1] == b"granted"
 
     eventually(ask, f"{key} is granted")
+
+
+def test_who_loses_a_lock_does_not_wait_for_a_heartbeat(make_cluster: MakeCluster) -> None:
+    """However far these are apart: here half a second."""
+    cluster = make_cluster(3, "--election-timeout-ms=5000").start()
+    took_ms = []
+    with (
+        cluster.leader().wire() as operator,
+        cluster.followers()[0].wire(protocol=3) as watcher,
+    ):
+        assert watcher.call("LOCK.WATCH", "me") == 1
+        for number in range(9):
+            assert operator.map("LOCK.ACQUIRE", f"at-once/{number}", "me")["status"] == b"granted"
+            began_ms = now_ms()
+            assert operator.call("LOCK.BREAK", f"at-once/{number}") == 1
+            assert watcher.receive()[1] == b"broken"
+            took_ms.append(now_ms() - began_ms)
+    assert sorted(took_ms)[4] < 150, took_ms
 
 
 def test_who_has_missed_a_part_of_the_log_is_disconnected(make_cluster: MakeCluster) -> None:
