@@ -345,3 +345,21 @@ def test_a_burst_is_told_to_who_reads_whatever_another_does(server: ServerProces
             seen[line["event"]] += 1
         assert seen == {"acquired": count, "expired": count}
         assert wire.call("PING") == "PONG"
+
+
+def test_who_never_reads_is_disconnected(own_server: ServerProcess) -> None:
+    """Its messages grow to the limit, and no further; the others notice nothing."""
+    key = "k" * (limits.KEY_BYTES_MAX - 10)
+    with own_server.wire() as sleeper, own_server.wire() as wire, Listener(own_server) as reader:
+        assert sleeper.call("PSUBSCRIBE", "*")[0] == b"psubscribe"
+        rounds = limits.PUSHED_BYTES_MAX // (1_000 * 3 * limits.KEY_BYTES_MAX) + 10
+        for _ in range(rounds):
+            names = [f"{key}{number}" for number in range(500)]
+            wire.pipeline(*[("LOCK.ACQUIRE", name, "me") for name in names])
+            wire.pipeline(*[("LOCK.RELEASE", name, "me") for name in names])
+        for _ in range(rounds * 1_000):
+            reader.next()
+        assert wire.call("PING") == "PONG"
+        # What had reached it before is all that it gets.
+        assert len(sleeper.receive_until_closed()) < rounds * 3_000
+    assert "it does not read what it is sent" in own_server.log()
