@@ -105,6 +105,7 @@ class Engine:
         self._gathered = 0
         self._looks = 0
         self._ticking: asyncio.TimerHandle | None = None
+        self._parted: asyncio.Future[None] | None = None
         self.on_tick: Callable[[], None] = _nothing
         """Called at every tick, to look at what the turns have changed."""
         self.on_events: Callable[[list[Event]], None] = _drop
@@ -232,9 +233,10 @@ class Engine:
 
         Where it cannot, the leader sees to it: see limits.NODE_GONE_MS.
         """
-        until = self._loop.time() + 2 * self.node.settings.election_timeout_ms / 1000
-        while self.node.departing and self._loop.time() < until:
-            await asyncio.sleep(_TICK_S)
+        self._parted = self._loop.create_future()
+        await asyncio.wait(
+            [self._parted], timeout=2 * self.node.settings.election_timeout_ms / 1000
+        )
 
     def stop(self) -> None:
         """Stop ticking, after a last turn for what was submitted."""
@@ -251,6 +253,8 @@ class Engine:
         self.node.tick(now_ms())
         self._news.look()
         self.on_tick()
+        if self._parted is not None and not self.node.departing and not self._parted.done():
+            self._parted.set_result(None)
         self.schedule()
 
     def _sync(self) -> None:
