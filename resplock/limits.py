@@ -38,8 +38,9 @@ WAITERS_MAX = 100_000
 """Places in all queues together, about 1 kB each, before new ones are answered -BUSY."""
 HOLDERS_PER_LOCK = 4096
 """Holds of one shared lock or semaphore; beyond them it has no room."""
-DEADLOCK_STEPS_MAX = 1_000
-"""How far a wait is followed, from owner to owner, to see whether it closes a cycle: 0.3 ms."""
+DEADLOCK_STEPS_MAX = 256
+"""How far a wait is followed, from owner to owner, to see whether it closes a cycle: half a
+millisecond, and only when somebody may wait for the owner."""
 WAITER_GRACE_MS = 10_000
 """How long a disconnected waiter with a REQUEST may take to ask again, from the disconnect."""
 SLOTS = 16384

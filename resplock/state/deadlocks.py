@@ -2,8 +2,8 @@
 
 Pure. Owners are the nodes. A blocked wait leads from its owner to the holders of the lock, and to
 whoever is ahead in its queue. Semaphores lead nowhere (any of their holders may make room), nor do
-places that nobody is blocked for (their owners may do something else). Owners are looked at nearest
-first, so that the cycle found is a shortest one.
+places that nobody is blocked for (their owners may do something else). Of a queue it is enough to
+look at who is next ahead, who is blocked behind all the others: a long queue is a chain.
 
 Places of several locks have one index in all their queues, so they never wait for each other in a
 circle. An owner with several connections may wait in one and release in another: for it, a cycle
@@ -83,10 +83,10 @@ def _waits_for(ledger: Ledger, owner: bytes) -> Iterator[Step]:
             if lock is not None and lock.mode is not Mode.SEMAPHORE:
                 for hold in lock.holds:
                     yield name, hold.owner
-            for ahead in queues.waiters(name):
-                if ahead is place:
-                    break
+            for ahead in queues.waiters_ahead(name, place):
                 yield name, ahead.owner
+                if ahead.ticket and not ahead.options.limit:
+                    break  # it waits for all who are ahead of it
 
 
 def _path(reached_by: dict[bytes, tuple[bytes, LockName]], origin: bytes) -> tuple[Step, ...]:

@@ -78,11 +78,16 @@ class Queue:
         """How many places are ahead of a new one with this priority."""
         return bisect_left(self._order, _number(priority - 1, 0), lo=self._gone) - self._gone
 
-    def indexes(self, begin: int = 0) -> Iterator[int]:
-        """The places' indexes in their order, from a position on."""
+    def indexes(self) -> Iterator[int]:
+        """The places' indexes in their order."""
         order = self._order
-        for position in range(self._gone + begin, len(order)):
+        for position in range(self._gone, len(order)):
             yield order[position] & _INDEX_MASK
+
+    def indexes_ahead(self, place: Place) -> Iterator[int]:
+        """The indexes of the places ahead of one that is in the queue, the nearest first."""
+        for position in range(self._position(place) - 1, self._gone - 1, -1):
+            yield self._order[position] & _INDEX_MASK
 
     def _position(self, place: Place) -> int:
         number = _number(place.options.priority, place.index)
@@ -191,6 +196,11 @@ class Queues:
         if queue is not None:
             for index in queue.indexes():
                 yield self.places[index]
+
+    def waiters_ahead(self, name: LockName, place: Place) -> Iterator[Place]:
+        """The places ahead of this one in the lock's queue, the nearest first."""
+        for index in self._by_lock[name].indexes_ahead(place):
+            yield self.places[index]
 
     def _ends_ms(self, index: int) -> int:
         place = self.places.get(index)

@@ -53,7 +53,7 @@ from resplock.operations import (
     Undelivered,
 )
 from resplock.state import ends, leaving, waiting
-from resplock.state.granting import PLAIN, claim, names_of
+from resplock.state.granting import PLAIN, claim, is_up, names_of
 from resplock.state.ledger import Ledger, Slot
 from resplock.state.records import Hold, Lock, Remembered, heard
 from resplock.types import LockName, NodeId, StampMs
@@ -437,6 +437,14 @@ class LockTable(Ledger):
         lock = self.locks.get(name)
         hold = lock.hold_of(owner) if lock else None
         return hold if hold is not None and hold.version == version else None
+
+    # --- for tests -------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Recompute what is derived and compare; raises AssertionError. Slow: for tests."""
+        super().check()
+        for place in self.queues.places.values():
+            assert not is_up(self, place), "a place that could be granted waits"
 
 
 _RELEASED = Released()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +13,7 @@ from resplock.operations import (
     KEEP_TTL,
     Acquire,
     AcquireAll,
+    Blocked,
     Break,
     Cancel,
     Disconnect,
@@ -29,7 +33,7 @@ from resplock.state import snapshots
 from resplock.state.snapshots import TableSnapshot
 from resplock.state.table import LockTable
 from resplock.types import NodeId
-from tests.state.twin import CLIENTS, NAMES, OWNERS, Twin, image
+from tests.state.twin import CLIENTS, NAMES, OWNERS, STEPS, Chance, Twin, image
 
 names = st.sampled_from(NAMES)
 owners = st.sampled_from(OWNERS)
@@ -150,3 +154,42 @@ def test_a_snapshot_holds_the_moment_it_was_taken(before: Entries, during: Entri
         index += len(commands) or 1
     chunks.extend(iter(snapshot.next_chunk, None))
     assert chunks == image(twin)
+
+
+@pytest.mark.parametrize("ends_max", [0, 3, 20])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_cap_on_ends_leaves_everything_in_order(
+    monkeypatch: pytest.MonkeyPatch, ends_max: int, seed: int
+) -> None:
+    """What the model does not know: ends that are late. Also a copy from a snapshot has the same."""
+    monkeypatch.setattr(limits, "ENDS_PER_ENTRY", ends_max)
+    monkeypatch.setattr(limits, "WAITERS_PER_LOCK", 3)
+    rng = random.Random(seed)
+    chance, table, copy = Chance(rng), LockTable(), LockTable()
+    index, stamp = 1, 1
+    owed: set[int] = set()
+    for step in range(150):
+        if step % 20 == 19:
+            copy = snapshots.restore(iter(image(table)))
+        stamp += rng.choice(STEPS)
+        commands = [chance.command([]) for _ in range(rng.randint(0, 5))]
+        outcomes = table.apply(index, stamp, commands)
+        assert copy.apply(index, stamp, commands) == outcomes
+        table.check()
+        ended = table.take_ended()
+        assert copy.take_ended() == ended
+        owed |= {outcome.ticket for outcome in outcomes if isinstance(outcome, Blocked)}
+        tickets = [end.ticket for end in ended]
+        assert len(set(tickets)) == len(tickets)
+        assert owed >= set(tickets), "a ticket ended twice, or was never given"
+        owed -= set(tickets)
+        assert owed == {place.ticket for place in table.queues.places.values() if place.ticket}
+        index += len(commands) or 1
+    assert image(copy) == image(table)
+    monkeypatch.setattr(limits, "ENDS_PER_ENTRY", 1_000)
+    stamp += limits.REQUEST_REMEMBERED_MS + limits.WAIT_MS_MAX
+    for _ in range(2):
+        table.apply(index, stamp, [])
+        owed -= {end.ticket for end in table.take_ended()}
+    assert not owed, "a wait without an end"
+    assert not len(table.queues)
