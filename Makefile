@@ -8,12 +8,13 @@
 # make bench-cluster    the same with three nodes, the leader under load
 # make bench-failover   how long nobody gets a lock: leader killed, stopped, handing over
 # make bench-stability  no election without a reason under full load
+# make bench-waiting    clients in line, locks that end at once, subscribers: what they cost
 # make scale   memory, stalls, restart and idle connections at scale
 #
 # ARGS="..." is passed on, as in: make test ARGS="tests/resp -k inline"
 # Each makes .venv when it is missing and updates it when pyproject.toml has changed.
 
-.PHONY: run test check format fuzz sim bench bench-cluster bench-failover bench-stability scale
+.PHONY: run test check format fuzz sim bench bench-cluster bench-failover bench-stability bench-waiting scale
 .DEFAULT_GOAL := run
 
 BIN := .venv/bin
@@ -69,6 +70,10 @@ bench-failover: $(RUN_READY)
 bench-stability: $(RUN_READY)
 	@scripts/fetch-gcc
 	$(BIN)/python -m bench.stability $(ARGS)
+
+bench-waiting: $(RUN_READY)
+	@scripts/fetch-gcc
+	$(BIN)/python -m bench.waiting $(ARGS)
 
 scale: $(RUN_READY)
 	$(BIN)/python -m bench.scale $(ARGS)

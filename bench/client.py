@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import hiredis
 
 from bench.servers import BenchError
+
+HOLD_BATCH = 500
+"""Acquires that are sent together."""
 
 
 class ErrorReply(BenchError):
@@ -59,6 +63,15 @@ class Client:
             waiting = len(batch)
         for _ in range(waiting):
             yield checked(self.read(), "a pipelined command")
+
+    def hold(self, locks: Iterable[tuple[str, str]], ttl_ms: int) -> Iterator[int]:
+        """Acquire these locks, each a name and an owner, pipelined. Yields how many are held."""
+        commands = (encode("LOCK.ACQUIRE", *lock, "TTL", str(ttl_ms)) for lock in locks)
+        batches = iter(lambda: list(islice(commands, HOLD_BATCH)), [])
+        for done, reply in enumerate(self.pipeline(batches), 1):
+            if reply[:2] != [b"status", b"granted"]:
+                raise BenchError(f"lock {done} was not granted: {reply}")
+            yield done
 
 
 def encode(*argv: str) -> bytes:

@@ -14,24 +14,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bench.client import Client, ErrorReply, encode
+from bench.lines import Line, text
+from bench.probing import Probe
 from bench.servers import (
-    ROOT,
+    SPARE_FILES,
     BenchError,
     Resplock,
     Server,
     data_parent,
+    raise_file_limit,
     setting,
     stop_on_sigterm,
 )
@@ -42,14 +43,11 @@ STALL_MS_MAX = 50.0
 RESTART_S_MAX = 5.0
 CONNECTIONS_MB_MAX = 150.0
 TTL_MS = 3_600_000
-LOAD_BATCH = 500
 FURTHER_BATCH = 50
 """Small, so that a PING between two batches shows a stall and not the batch."""
 COLLECTIONS = 5
 SAMPLES = 1000
 SNAPSHOT_DEADLINE_S = 120.0
-SPARE_FILES = 200
-"""File descriptors that the server needs beside its connections."""
 
 
 class Collecting(Resplock):
@@ -58,33 +56,15 @@ class Collecting(Resplock):
     module = "bench.collecting"
 
 
-class Line(NamedTuple):
-    """One result, and the most that it may be where there is a target."""
-
-    what: str
-    value: float
-    unit: str
-    at_most: float | None = None
-
-
 def owner_of(number: int) -> str:
     return f"me-{number % 1000}"
-
-
-def acquire(number: int) -> bytes:
-    return encode("LOCK.ACQUIRE", f"lk:{number}", owner_of(number), "TTL", str(TTL_MS))
 
 
 def load(client: Client, locks: int) -> float:
     """Hold so many locks; commands per second."""
     began = time.monotonic()
-    batches = (
-        [acquire(number) for number in range(first, min(first + LOAD_BATCH, locks))]
-        for first in range(0, locks, LOAD_BATCH)
-    )
-    for done, reply in enumerate(client.pipeline(batches)):
-        if reply[:2] != [b"status", b"granted"]:
-            raise BenchError(f"lock {done} was not granted: {reply}")
+    wanted = ((f"lk:{number}", owner_of(number)) for number in range(locks))
+    for done in client.hold(wanted, TTL_MS):
         if done % 50_000 == 0:
             progress(f"{done:,} of {locks:,} locks")
     progress("")
@@ -139,28 +119,16 @@ def light_traffic(server: Server) -> Iterator[None]:
 @contextmanager
 def probed(server: Server, lines: list[Line], when: str, limit: float | None) -> Iterator[None]:
     """Report how long PINGs waited while the block ran."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.probe", str(server.port)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    try:
+    probe = Probe(server)
+    with probe:
+        probe.begin()
         time.sleep(0.5)
         yield
         time.sleep(0.5)
-        output, _ = process.communicate()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    if process.returncode:
-        raise BenchError(f"the probe failed with status {process.returncode}")
-    found = json.loads(output)
-    lines.append(Line(f"PING {when}: median of {found['pings']:,}", found["p50_ms"], "ms"))
-    lines.append(Line(f"PING {when}: 99 %", found["p99_ms"], "ms"))
-    lines.append(Line(f"PING {when}: longest", found["max_ms"], "ms", limit))
+    found = probe.found
+    lines.append(Line(f"PING {when}: median of {found.pings:,}", found.p50_ms, "ms"))
+    lines.append(Line(f"PING {when}: 99 %", found.p99_ms, "ms"))
+    lines.append(Line(f"PING {when}: longest", found.max_ms, "ms", limit))
 
 
 def take_snapshot(client: Client) -> dict[str, Any]:
@@ -253,27 +221,6 @@ def measure_connections(server: Server, options: argparse.Namespace) -> Iterator
     yield Line("each connection", (after - before) * 1e3 / options.connections, "kB")
 
 
-def raise_file_limit(files: int) -> None:
-    """Let this process, and the server that it starts, open so many files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < files:
-        raise BenchError(
-            f"{files:,} open files are needed and the limit is {hard:,}: raise it (ulimit -Hn), "
-            "or ask for fewer with --connections"
-        )
-    if soft != resource.RLIM_INFINITY and soft < files:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-
-
-def show(line: Line) -> None:
-    value = f"{line.value:,.0f}" if line.value >= 1000 else f"{line.value:,.2f}"
-    text = f"{line.what:62} {value:>10} {line.unit:2}"
-    if line.at_most is not None:
-        word = "reached" if line.value <= line.at_most else "MISSED"
-        text += f"   at most {line.at_most:g} {line.unit}: {word}"
-    print(text.rstrip(), flush=True)
-
-
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.scale",
@@ -304,7 +251,7 @@ def measure(options: argparse.Namespace) -> Iterator[Line]:
             if options.only != "memory":
                 yield from measure_restart(server, options)
     if options.only in (None, "connections"):
-        raise_file_limit(options.connections + SPARE_FILES)
+        raise_file_limit(options.connections + SPARE_FILES, "--connections")
         with Resplock(parent) as server:
             yield from measure_connections(server, options)
 
@@ -315,7 +262,7 @@ def main() -> int:
     lines: list[Line] = []
     try:
         for line in measure(options):
-            show(line)
+            print(text(line), flush=True)
             lines.append(line)
     except (BenchError, OSError) as error:
         print(f"bench.scale: {error}", file=sys.stderr)
@@ -324,8 +271,7 @@ def main() -> int:
         return 130
     if options.json:
         options.json.write_text(json.dumps([line._asdict() for line in lines], indent=1) + "\n")
-    missed = any(line.at_most is not None and line.value > line.at_most for line in lines)
-    return 1 if options.check and missed else 0
+    return 1 if options.check and any(line.missed for line in lines) else 0
 
 
 if __name__ == "__main__":

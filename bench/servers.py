@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -25,6 +26,8 @@ PORTS = range(20_000, 32_000)
 port of a server while that is down."""
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
+SPARE_FILES = 200
+"""File descriptors that a server needs beside its connections."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -266,6 +269,21 @@ def setting(parent: Path, *programs: str) -> str:
         f"{', '.join(programs)}; Python {platform.python_version()}; {os.cpu_count()} cores; "
         f"{file_system(parent)}"
     )
+
+
+def raise_file_limit(files: int, option: str) -> None:
+    """Let this process, and the servers that it starts, open so many files each.
+
+    option: which of the command's is to be smaller when they may not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < files:
+        raise BenchError(
+            f"{files:,} open files are needed and the limit is {hard:,}: raise it (ulimit -Hn), "
+            f"or ask for fewer with {option}"
+        )
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
 
 
 def stop_on_sigterm() -> None:
