@@ -24,7 +24,7 @@ PING = b"*1\r\n$4\r\nPING\r\n"
 def probe(port: int) -> list[float]:
     """The latency of each PING, in seconds, in ascending order. There is one at least."""
     gc.disable()
-    latencies = []
+    latencies: list[float] = []
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         print("ready", flush=True)

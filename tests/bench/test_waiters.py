@@ -90,10 +90,12 @@ class TestWaiters:
                 sent = [each.sent_s for each in handovers]
                 assert sent == sorted(sent)
 
-    def test_nobody_woken_is_seen(self) -> None:
+    def test_nobody_woken_is_seen(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with waiters_of(FakeNode(wakes=0), 3) as waiters:
             waiters.line_up()
-            assert waiters.hand_over_once(0.02) == 0
+            monkeypatch.setattr("bench.waiters.DEADLINE_S", 0.05)
+            with pytest.raises(BenchError, match="nobody was told"):
+                waiters.hand_over_once(0.02)
 
     def test_two_woken_by_one_release_are_seen(self) -> None:
         with waiters_of(FakeNode(wakes=2), 6) as waiters:
