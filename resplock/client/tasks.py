@@ -11,6 +11,7 @@ import inspect
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from redis import RedisError, ResponseError
@@ -57,19 +58,36 @@ class Tasks:
         self._link = link_of(client)
 
     async def run(self, steps: Steps[Result]) -> Result:
-        """Carry the steps out in this task."""
+        """Carry the steps out in this task.
+
+        When it is cancelled, what the rule does about that has a task of its own: it is not cut short
+        by a second cancellation, and timeouts work in it (in Python 3.11 they do not within a task that
+        is being cancelled).
+        """
+        return await self._drive(steps)
+
+    async def _drive(self, steps: Steps[Result], error: BaseException | None = None) -> Result:
+        """From the beginning, or on from an error."""
         try:
-            effect = next(steps)
+            effect = next(steps) if error is None else steps.throw(error)
             while True:
                 try:
                     answer = await self._do(effect)
-                except BaseException as error:  # noqa: BLE001 - the rule decides, and raises it again
-                    effect = steps.throw(error)
+                except asyncio.CancelledError as cancelled:
+                    await asyncio.shield(_task(self._leave(steps, cancelled)))
+                    raise
+                except BaseException as raised:  # noqa: BLE001 - the rule decides, and raises it again
+                    effect = steps.throw(raised)
                 else:
                     effect = steps.send(answer)
         except StopIteration as end:
             result: Result = end.value
             return result
+
+    async def _leave(self, steps: Steps[Any], cancelled: asyncio.CancelledError) -> None:
+        """Let the rule clean up. Its last word is the cancellation."""
+        with suppress(asyncio.CancelledError):
+            await self._drive(steps, cancelled)
 
     async def _do(self, effect: Effect) -> Any:
         match effect:

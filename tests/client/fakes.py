@@ -285,14 +285,14 @@ class FakeLock(Core[LostBase]):
 def surroundings(runtime: FakeRuntime) -> Surroundings:
     """Its clock, ids r1, r2, ..., and pauses without chance: the longest that they may be."""
     numbers = itertools.count(1)
-    return Surroundings(runtime.clock, _NoChance(), lambda: f"r{next(numbers)}")
+    return Surroundings(runtime.clock, NoChance(), lambda: f"r{next(numbers)}")
 
 
 def settings(ttl: float | None = 30.0, **options: Any) -> Settings:
     return read_options(ttl, options).settings
 
 
-class _NoChance(random.Random):
+class NoChance(random.Random):
     def random(self) -> float:
         return 0.0
 

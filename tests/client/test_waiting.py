@@ -138,9 +138,12 @@ async def test_a_task_that_is_cancelled_gives_its_place_up(
     r = program.client(server.port)
     server.call("LOCK.ACQUIRE", name, "somebody", "TTL", 0)
     lock = resplock.AsyncLock(r, name)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2):
-            await lock.acquire()
+    waiting = asyncio.create_task(lock.acquire())
+    await until_waiting(server, name)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert waiting.cancelled()
     assert waiter_count(server, name) == 0
     assert server.call("LOCK.RELEASE", name, "somebody")
     assert await lock.acquire(blocking=False), "nobody has it, and nobody is in the way"
