@@ -59,6 +59,7 @@ from resplock.raft.entries import (
 )
 from resplock.raft.messages import AppendReply, HeartbeatReply, Message
 from resplock.raft.ready import Ready
+from resplock.state.granting import names_of
 from resplock.state.snapshots import TableSnapshot
 from resplock.state.table import LockTable
 from resplock.types import LockName, NodeId, StampMs, Term, hash_slot
@@ -169,9 +170,8 @@ class Node:
 
     def give_back(self, wanted: Acquire | AcquireAll, granted: Granted) -> None:
         """What `take_answers` gave to a client that had waited could not be delivered to it."""
-        names = wanted.names if isinstance(wanted, AcquireAll) else (wanted.name,)
         self._departures.undelivered(
-            Undelivered(names, wanted.owner, granted.version, wanted.request)
+            Undelivered(names_of(wanted), wanted.owner, granted.version, wanted.request)
         )
 
     def ask(self, client: Client, query: Query) -> None:

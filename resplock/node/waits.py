@@ -33,6 +33,7 @@ from resplock.operations import (
     Undelivered,
 )
 from resplock.raft.core import RaftCore
+from resplock.state.granting import names_of
 from resplock.state.table import LockTable
 
 _LOOK_EVERY_MS = 500
@@ -140,7 +141,7 @@ class Waits:
             return self._end(wait, early[0])
         is_known = not is_applied and ticket <= self._core.applied_index
         if is_known and not self.table.is_waiting(wanted, ticket):
-            return InDoubt() if wait.client else None  # it has ended in a snapshot
+            return self._doubt(wait)  # it has ended in a snapshot
         self._waits[ticket] = wait
         if wait.id is not None:
             self._by_client[wait.id] = wait
@@ -192,7 +193,7 @@ class Waits:
     def installed(self, table: LockTable) -> None:
         """The table is another: what has ended in it meanwhile was not seen."""
         self.table = table
-        self._doubt(
+        self._give_up(
             [
                 ticket
                 for ticket, wait in self._waits.items()
@@ -208,7 +209,7 @@ class Waits:
         if now_ms < self._next_look_ms:
             return
         self._next_look_ms = now_ms + _LOOK_EVERY_MS
-        self._doubt(
+        self._give_up(
             [
                 ticket
                 for ticket, wait in self._waits.items()
@@ -219,12 +220,27 @@ class Waits:
             if not oldest or asked < oldest:
                 del self._early[ticket]
 
-    def _doubt(self, tickets: Sequence[int]) -> None:
+    def _give_up(self, tickets: Sequence[int]) -> None:
+        """Wait no longer for the ends of these."""
         for ticket in tickets:
             wait = self._waits.pop(ticket)
             self._forget(wait)
-            if wait.client is not None:
-                self._answers.append((wait.client, [InDoubt()]))
+            if (end := self._doubt(wait)) is not None:
+                self._answers.append((wait.client, [end]))
+
+    def _doubt(self, wait: Wait) -> Result | None:
+        """The answer to a wait whose end was not seen. Whoever has left may have been granted it."""
+        if wait.client is not None:
+            return InDoubt()
+        wanted = wait.wanted
+        names = names_of(wanted)
+        lock = self.table.locks.get(names[0])
+        hold = lock.hold_of(wanted.owner) if lock is not None else None
+        if hold is not None:
+            self._departures.undelivered(
+                Undelivered(names, wanted.owner, hold.version, wanted.request)
+            )
+        return None
 
     # --- clients that leave ----------------------------------------------------------------------
 

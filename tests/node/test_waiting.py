@@ -360,6 +360,23 @@ def test_places_are_in_snapshots_and_an_end_that_is_not_seen_is_in_doubt(trio: T
     assert image(follower.node.table) == image(leader.node.table)
 
 
+def test_a_grant_in_a_snapshot_is_given_back_when_its_client_has_left(trio: Trio) -> None:
+    leader, follower = trio["n1"], trio["n3"]
+    do(trio, "n1", acquire("a"))
+    waiter = Waiter(follower, "you").wait(ttl_ms=0)
+    trio.settle()
+    trio.alone = {"n3"}
+    do(trio, "n1", release("a"))
+    waiter.leave()
+    leader.snapshot()
+    trio.alone = set()
+    assert follower.node.snapshot_received(leader.log.snapshot, restore(iter(leader.chunks)))
+    trio.settle()
+    trio.pass_time(3_000)
+    assert waiter.take() == []
+    assert holder_of(leader) is None
+
+
 # --- leaving -------------------------------------------------------------------------------------
 
 

@@ -85,7 +85,7 @@ class Fixture:
 
     @staticmethod
     def table(*tickets: int) -> Any:
-        return SimpleNamespace(is_waiting=lambda _, ticket: ticket in tickets)
+        return SimpleNamespace(is_waiting=lambda _, ticket: ticket in tickets, locks={})
 
     def blocks(self, somebody: Somebody, ticket: int, *, is_applied: bool = True) -> None:
         """A client's operation has this ticket."""
