@@ -71,7 +71,7 @@ def ask(ledger: Ledger, operation: Asking, index: int) -> Outcome:
     if held:
         return _ask_as_holder(ledger, names, held, operation)
     if all(is_free_for(ledger, name, options) for name in names):
-        return grant(ledger, names, operation, index)
+        return grant(ledger, names, operation, index, is_unheard=_may_block(options))
     if not _waits(options):
         return _refuse(ledger, names, options)
     return _enqueue(ledger, names, operation, index)
@@ -94,6 +94,11 @@ def _hold_of(ledger: Ledger, name: LockName, lock: Lock | None, owner: bytes) ->
     return lock.hold_of(owner)
 
 
+def _may_block(options: Options) -> bool:
+    """Whether a connection waits for the answer, and may have gone when it comes."""
+    return options.blocking and options.wait_ms > 0
+
+
 def _waits(options: Options) -> bool:
     return options.wait_ms > 0 or not options.blocking
 
@@ -104,12 +109,16 @@ def _ask_as_holder(
     held: list[tuple[LockName, Lock, Hold]],
     operation: Asking,
 ) -> Outcome:
-    """The owner has the lock already; of several, it must have all by one grant."""
+    """The owner has the lock already; of several, it must have all by one grant.
+
+    It is told when the first of them ends.
+    """
     versions = {hold.version for _, _, hold in held}
     if len(held) < len(names) or len(versions) > 1:
         return Refused("the owner holds some of these locks already, not all by one grant")
     outcomes = [extend(ledger, *each, operation, counts=True) for each in held]
-    return replace(outcomes[0], waiters=waiters_of(ledger, names))
+    ttl_ms = min((outcome.ttl_ms for outcome in outcomes if outcome.ttl_ms), default=0)
+    return replace(outcomes[0], ttl_ms=ttl_ms, waiters=waiters_of(ledger, names))
 
 
 def _refuse(ledger: Ledger, names: Sequence[LockName], options: Options) -> Held:

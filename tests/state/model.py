@@ -315,9 +315,11 @@ class Model:
         if mine:
             for hold in mine:
                 self.extend(hold, operation)
-            return Granted(mine[0].version, self.left(mine[0]), self.waiters(names))
+            left = min((self.left(hold) for hold in mine if hold.deadline), default=0)
+            return Granted(mine[0].version, left, self.waiters(names))
         if all(self.is_free(name, options) for name in names):
-            return self.grant(names, operation)
+            unheard = options.blocking and options.wait_ms > 0
+            return self.grant(names, operation, unheard=unheard)
         if not options.wait_ms and options.blocking:
             return Held(*self.obstacle(options, names))
         if len(self.places) >= limits.WAITERS_MAX:
