@@ -3,6 +3,10 @@
 They use any node, and go to another when one does not lead, is gone or is slow. They hold locks and
 write to a resource under them, pipeline, ask again with the same REQUEST, or vanish and leave what
 they hold to its TTL.
+
+They wait in line, too, and then something may happen to them: they leave, for good or to come back
+elsewhere with the same REQUEST; or their wait is ended, given up or taken over from another
+connection (an `Errand`).
 """
 
 from __future__ import annotations
@@ -10,15 +14,17 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-import msgspec
+from msgspec.structs import replace
 
 from resplock.node import Result
 from resplock.operations import (
     KEEP_TTL,
     Acquire,
+    AcquireAll,
     Break,
+    Cancel,
     CheckVersion,
     CountLocks,
     GetBackoff,
@@ -29,14 +35,27 @@ from resplock.operations import (
     KeepAlive,
     ListLocks,
     Operation,
+    Options,
     Query,
     Release,
+    Released,
     Renew,
     Renewed,
+    Unblock,
 )
 from resplock.types import LockName, lock_name
-from tests.sim.history import TAG, Call
-from tests.sim.world import MS, chance
+from tests.sim.asking import (
+    Asking,
+    from_connection,
+    is_exclusive,
+    names_of,
+    options_of,
+    wait_us,
+    waits,
+)
+from tests.sim.history import Call, tag_of
+from tests.sim.linearizable import NEVER
+from tests.sim.world import MS, Violation, chance
 
 if TYPE_CHECKING:
     from tests.sim.host import Process
@@ -80,21 +99,55 @@ class Resource:
             self.value = value + 1
 
 
+class Caller(Protocol):
+    """Whoever has a connection."""
+
+    def answered(self, answers: list[tuple[Call, Result]]) -> None:
+        """Calls have their results."""
+
+    def disconnected(self) -> None:
+        """The connection broke."""
+
+
 class Connection:
     """A client's connection to one process. The node knows it as its Client."""
 
-    def __init__(self, client: Client, process: Process) -> None:
+    def __init__(self, client: Caller, process: Process) -> None:
         self.client = client
         self.process = process
+        self.id = process.client_id()
         self.is_open = True
         self.calls: deque[Call] = deque()
+        self.is_named = False
+        """Its id was sent."""
+        # The node's end.
+        self.is_attached = False
+        """Its id was submitted, so that the log must know when it closes."""
+        self.is_tied = False
+        """Holds may end with it."""
+        self.left_at = NEVER
+        """When the node was told that it is closed."""
+        self.told: set[int | None] = set()
+        """The numbers of the calls that it has answered."""
+        self._owed: deque[Call] = deque()
         process.connections.append(self)
+        process.simulation.connections[self.id] = self
+
+    @property
+    def has_left(self) -> bool:
+        return self.left_at < NEVER
+
+    @property
+    def gone_at(self) -> int:
+        """Since when nothing should be attached to it."""
+        return min(self.left_at, self.process.ended_at)
 
     # --- the client's end ------------------------------------------------------------------------
 
     def send(self, calls: list[Call]) -> None:
         """One pipeline: operations, or one query."""
         self.calls.extend(calls)
+        self._owed.extend(calls)
         process = self.process
         world = process.world
         delay = process.simulation.network.delay_us()
@@ -103,18 +156,39 @@ class Connection:
             command = calls[0].command
         else:
             command = [call.command for call in calls]
+            self.is_named |= any(options_of(each).client for each in command)
         world.after(delay, process.call_from_client, self, command)
 
     def close(self) -> None:
         """The client leaves."""
-        if self.is_open:
-            self.is_open = False
-            self.process.connections.remove(self)
+        if not self.is_open:
+            return
+        self.is_open = False
+        self.process.connections.remove(self)
+        if self.is_named:
+            delay = self.process.simulation.network.delay_us()
+            self.process.world.after(delay, self.process.call_closed, self)
 
     # --- the node's end --------------------------------------------------------------------------
 
+    def arrived(self, operations: Sequence[Operation]) -> None:
+        """The node is about to be asked for these."""
+        for operation in operations:
+            options = options_of(operation)
+            if options.client is not None:
+                self.is_attached = True
+                self.is_tied |= options.on_close
+
     def deliver(self, results: Sequence[Result]) -> None:
         """Answers to the oldest calls."""
+        if len(results) > len(self._owed):
+            raise Violation(f"{self.id} is told {results}, and has asked nothing more")
+        for result in results:
+            command = self._owed.popleft().command
+            if not self.has_left:
+                self.told.add(tag_of(command))
+            elif waits(command) and isinstance(result, Granted):
+                self.process.node.give_back(command, result)
         self._reply(list(results))
 
     def abort(self) -> None:
@@ -149,13 +223,17 @@ class Client:
         self.keys = simulation.history.keys
         self.connection: Connection | None = None
         self.holds: dict[LockName, int] = {}
+        self._options: dict[LockName, Options] = {}
+        """How it asked for what it holds."""
         self.is_stopped = False
         self._used: set[int] = set()
         self._waiting: list[Call] = []
         self._turn = 0
         self._requests = 0
-        self._again: Acquire | None = None
+        self._again: Acquire | AcquireAll | None = None
         knobs = simulation.knobs
+        self._line: random.Random = self.world.rng(f"line/{number}")
+        self._asking = Asking(self._line, knobs, self.keys) if knobs.has_lines else None
         self._think = knobs.clients * 1_000_000 // knobs.operations_per_s
         self._vanishes = knobs.vanishes
         self.is_watcher = number % 4 == 3
@@ -226,21 +304,17 @@ class Client:
     def _send(self, connection: Connection, commands: Sequence[Operation | Query]) -> None:
         previous: Call | None = None
         for command in commands:
-            call = self.history.call(self.number, self._tagged(command), self.world.now)
+            sent = from_connection(self.history.tagged(command), connection.id)
+            call = self.history.call(self.number, sent, self.world.now)
             call.previous, previous = previous, call
             self._waiting.append(call)
         self._turn += 1
-        self.world.after(self.patience, self._give_up, self._turn)
+        patience = self.patience + wait_us(commands[0])
+        self.world.after(patience, self._give_up, self._turn)
         connection.send(self._waiting.copy())
-
-    def _tagged(self, command: Operation | Query) -> Operation | Query:
-        number = len(self.history.calls)
-        match command:
-            case Acquire(metadata=()):
-                return msgspec.structs.replace(command, metadata=((TAG, b"%d" % number),))
-            case Break():
-                return msgspec.structs.replace(command, reason=b"%d" % number)
-        return command
+        if waits(commands[0]) and self._line.random() < self.simulation.knobs.disturbs:
+            delay = int(self._line.random() * 1.2 * wait_us(commands[0])) + 1
+            self.world.after(delay, self._disturb, self._turn)
 
     # --- choosing what ---------------------------------------------------------------------------
 
@@ -271,9 +345,22 @@ class Client:
             return Release(name, self.owner)
         request = b""
         if may_request and rng.random() < 0.3:
-            self._requests += 1
-            request = b"r%d" % self._requests
-        return Acquire(name, self.owner, rng.choice(_TTLS_MS), request)
+            request = self._next_request()
+        return self._acquisition(name, request, may_wait=may_request)
+
+    def _acquisition(
+        self, name: LockName, request: bytes, *, may_wait: bool
+    ) -> Acquire | AcquireAll:
+        plain = Acquire(name, self.owner, self.rng.choice(_TTLS_MS), request)
+        if self._asking is None:
+            return plain
+        if may_wait and not request and self._line.random() < self.simulation.knobs.requests:
+            plain = replace(plain, request=self._next_request())
+        return self._asking.of(plain, may_wait=may_wait)
+
+    def _next_request(self) -> bytes:
+        self._requests += 1
+        return b"r%d" % self._requests
 
     def _on_a_hold(self, dice: float) -> Operation:
         rng = self.rng
@@ -287,7 +374,10 @@ class Client:
         if dice < 0.65:
             return KeepAlive(self.owner, KEEP_TTL, tuple(sorted(self.holds.items())))
         if dice < 0.70:
-            return Acquire(name, self.owner, rng.choice(_TTLS_MS))
+            plain = Acquire(name, self.owner, rng.choice(_TTLS_MS))
+            if self._asking is None:
+                return plain
+            return self._asking.again(plain, self._options.get(name, Options()))
         return Break(name, given)
 
     def _query(self) -> Query:
@@ -328,19 +418,27 @@ class Client:
 
     def _learn(self, call: Call) -> None:
         match call.command, call.result:
-            case Acquire(name=name), Granted(version=version):
-                self.holds[name] = version
-                if version not in self._used:
-                    self._used.add(version)
-                    self._use(name, version)
+            case ((Acquire() | AcquireAll()), Granted(version=version)):
+                self._learn_grant(call.command, version)
             case Renew(), Renewed():
+                pass
+            case Release(), Released(holds=holds) if holds:
                 pass
             case ((Release(name=name) | Renew(name=name)), _):
                 self.holds.pop(name, None)
 
+    def _learn_grant(self, command: Acquire | AcquireAll, version: int) -> None:
+        is_new = version not in self._used
+        self._used.add(version)
+        for name in names_of(command):
+            self.holds[name] = version
+            self._options[name] = options_of(command)
+            if is_new and is_exclusive(command):
+                self._use(name, version)
+
     def _doubt(self, call: Call) -> None:
         match call.command:
-            case Acquire(request=request) if request:
+            case Acquire(request=request) | AcquireAll(request=request) if request:
                 self._again = call.command
             case Release(name=name):
                 self.holds.pop(name, None)
@@ -352,6 +450,49 @@ class Client:
         if read is not None:
             takes = chance(self.rng, self._write_takes)
             self.world.after(takes, resource.write, version, read)
+
+    # --- while waiting in line -------------------------------------------------------------------
+
+    def _disturb(self, turn: int) -> None:
+        """Something happens to a client that waits in line."""
+        if turn != self._turn or not self._waiting or self.connection is None:
+            return
+        command = self._waiting[0].command
+        assert isinstance(command, Acquire | AcquireAll)
+        name = self._line.choice(names_of(command))
+        match self._line.randrange(8):
+            case 0:
+                self._leave_behind()
+                self._waiting.clear()
+                self._vanish()
+            case 1 | 2:
+                self._leave_behind()
+                self._abandon()
+            case 3:
+                self._send_errand(Cancel(name, self.owner))
+            case 4 | 5:
+                request = command.request if self._line.random() < 0.5 else b""
+                again = replace(command, request=request, metadata=())
+                self._send_errand(again)
+            case 6:
+                self._send_errand(Unblock(self.connection.id, self._line.random() < 0.5))
+            case _:
+                self._send_errand(Acquire(name, self.owner, 400))
+
+    def _leave_behind(self) -> None:
+        for call in self._waiting:
+            call.is_left = True
+
+    def _send_errand(self, command: Operation) -> None:
+        process = self._pick()
+        if process is not None:
+            Errand(self, process, command)
+
+    def learn(self, call: Call) -> None:
+        """An errand has brought an answer."""
+        self._learn(call)
+
+    # --- giving up -------------------------------------------------------------------------------
 
     def _give_up(self, turn: int) -> None:
         if turn == self._turn and self._waiting:
@@ -370,6 +511,36 @@ class Client:
         self._waiting.clear()
         self._leave()
         self._rest(0.2)
+
+
+class Errand:
+    """One command of a client on a connection of its own, because the client's other one is blocked.
+
+    The connection stays for a while after the answer, with what is tied to it.
+    """
+
+    _STAYS = 1_000 * MS
+
+    def __init__(self, client: Client, process: Process, command: Operation) -> None:
+        self._client = client
+        self._connection = Connection(self, process)
+        history, world = client.history, client.world
+        sent = from_connection(history.tagged(command), self._connection.id)
+        call = history.call(client.number, sent, world.now)
+        self._connection.send([call])
+        world.after(client.patience + wait_us(command), self._connection.close)
+
+    def answered(self, answers: list[tuple[Call, Result]]) -> None:
+        """It is done."""
+        call, result = answers[0]
+        world = self._client.world
+        call.returned, call.result = world.now, result
+        if call.is_answered:
+            self._client.learn(call)
+        world.after(self._STAYS, self._connection.close)
+
+    def disconnected(self) -> None:
+        """Nobody knows what came of it."""
 
 
 def first_keys(count: int) -> list[LockName]:

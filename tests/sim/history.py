@@ -11,22 +11,29 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
+
+import msgspec
 
 from resplock.errors import CommandError
 from resplock.node import Result
 from resplock.operations import (
     Acquire,
+    AcquireAll,
     Break,
     Busy,
     CheckVersion,
     GetLock,
     Granted,
+    Held,
     InDoubt,
     KeepAlive,
     Kept,
     ListLocks,
+    LockInfo,
     LockPage,
+    Lost,
+    Metadata,
     Moved,
     NoLeader,
     Operation,
@@ -36,11 +43,14 @@ from resplock.operations import (
     Renew,
     Renewed,
     Stats,
+    TimedOut,
 )
 from resplock.types import LockName
-from tests.sim.linearizable import NEVER, Step, explain
+from tests.sim.asking import names_of, options_of
+from tests.sim.linearizable import EXCLUSIVE, NEVER, Kind, Step, explain
 from tests.sim.world import MS, Violation
 
+Holds: TypeAlias = dict[LockName, tuple[bytes | int, ...]]
 TAG = b"op"
 """Acquires carry their call's number in their metadata, so that it is found again in the log."""
 
@@ -56,6 +66,8 @@ class Call:
     previous: Call | None = None
     returned: int = NEVER
     result: Result | None = None
+    is_left: bool = False
+    """Its client has gone away on purpose while it waited."""
 
     @property
     def is_refused(self) -> bool:
@@ -68,13 +80,18 @@ class Call:
 
 
 @dataclass
-class Expiry:
-    """A hold ended with time: in the entry that was appended and first applied at these moments."""
+class Moment:
+    """Something happened to a hold that no call did: in the entry that was appended and first applied
+    then. `kind`: expired, released (with its client, or unclaimed), acquired (from a place in line)."""
 
+    kind: str
     name: LockName
+    owner: bytes
     version: int
     appended: int
     applied: int
+    hold: Kind = EXCLUSIVE
+    request: bytes = b""
 
 
 @dataclass
@@ -83,13 +100,25 @@ class History:
 
     keys: list[LockName]
     calls: list[Call] = field(default_factory=list)
-    expiries: list[Expiry] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
     outcomes: dict[int, list[Any]] = field(default_factory=lambda: defaultdict(list))
-    """By call number: what each entry that carried it came to."""
+    """By call number: what each entry that carried it came to, in the end if it had to wait."""
+    promoted: dict[int, list[Granted]] = field(default_factory=lambda: defaultdict(list))
+    """By call number: grants to the place that it took."""
     applied: dict[int, int] = field(default_factory=dict)
     """By call number: when an entry that carried it was first applied."""
     unknown: int = 0
     """Locks for which the search was given up."""
+
+    def tagged(self, command: Any) -> Any:
+        """The command with the number of the next call, if it is of a kind that can carry it."""
+        number = len(self.calls)
+        match command:
+            case Acquire() | AcquireAll() if not command.metadata:
+                return msgspec.structs.replace(command, metadata=((TAG, b"%d" % number),))
+            case Break():
+                return msgspec.structs.replace(command, reason=b"%d" % number)
+        return command
 
     def call(self, client: int, command: Operation | Query, now: int) -> Call:
         """A client is about to send a command."""
@@ -99,10 +128,11 @@ class History:
 
     # --- all checks ------------------------------------------------------------------------------
 
-    def check(self, final: dict[LockName, tuple[bytes, int]], now: int, rate_max: float) -> None:
+    def check(self, final: Holds, now: int, rate_max: float) -> None:
         """Raise Violation unless all of it can be explained.
 
-        final: who holds what at the end, with which version. rate_max: how fast a clock may run.
+        final: owners and versions, in turn, that hold each lock at the end. rate_max: how fast a
+        clock may run.
         """
         self._check_log()
         self._check_versions()
@@ -135,17 +165,18 @@ class History:
         """H2: a grant that was asked for after another had returned has the higher version."""
         first_returned: dict[int, int] = {}
         first_invoked: dict[int, int] = {}
-        owners: dict[int, tuple[LockName, bytes]] = {}
+        owners: dict[int, bytes] = {}
         for call in self.calls:
-            if isinstance(call.result, Granted) and isinstance(call.command, Acquire):
-                version = call.result.version
-                whose = (call.command.name, call.command.owner)
-                if owners.setdefault(version, whose) != whose:
-                    raise Violation(f"version {version} was given to {whose} and {owners[version]}")
-                first_returned[version] = min(first_returned.get(version, NEVER), call.returned)
+            match call.command, call.result:
+                case ((Acquire(owner=owner) | AcquireAll(owner=owner)), Granted(version=version)):
+                    if owners.setdefault(version, owner) != owner:
+                        raise Violation(f"{owner} and {owners[version]} have version {version}")
+                    first_returned[version] = min(first_returned.get(version, NEVER), call.returned)
         for call in self.calls:
             tag = tag_of(call.command)
-            for outcome in self.outcomes.get(tag, ()) if tag is not None else ():
+            if tag is None:
+                continue
+            for outcome in (*self.outcomes.get(tag, ()), *self.promoted.get(tag, ())):
                 if isinstance(outcome, Granted):
                     version = outcome.version
                     first_invoked[version] = min(first_invoked.get(version, NEVER), call.invoked)
@@ -164,14 +195,14 @@ class History:
         released: dict[tuple[LockName, int], int] = {}
         for call in self.calls:
             match call.command, call.result:
-                case Release(name=name, version=version), Released() if version:
+                case Release(name=name, version=version), Released(holds=0) if version:
                     released[name, version] = min(
                         released.get((name, version), NEVER), call.returned
                     )
         for call in self.calls:
             match call.command, call.result:
                 case (Renew(name=name), Renewed(version=version)) | (
-                    Acquire(name=name, request=b""),
+                    Acquire(name=name, request=b"", options=None),
                     Granted(version=version),
                 ):
                     if released.get((name, version), NEVER) < call.invoked:
@@ -179,26 +210,30 @@ class History:
 
     def _check_ttls(self, rate_max: float) -> None:
         """H7: no hold ends before its TTL has passed since it was asked for."""
-        asked: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        asked: dict[tuple[LockName, int], list[tuple[int, int]]] = defaultdict(list)
         unsure: set[tuple[LockName, bytes]] = set()  # may have been given a shorter TTL
-        whose: dict[int, tuple[LockName, bytes]] = {}
         for call in self.calls:
             match call.command, call.result:
                 case Renew(name=name, owner=owner), _ if not (call.is_answered or call.is_refused):
                     unsure.add((name, owner))
-                case Acquire(name=name, owner=owner), Granted(version=version):
-                    whose[version] = name, owner
             match call.command, call.result:
-                case Acquire(request=b""), Granted(version=version, ttl_ms=ttl_ms):
-                    asked[version].append((call.invoked, ttl_ms))
-                case Renew(), Renewed(version=version, ttl_ms=ttl_ms):
-                    asked[version].append((call.invoked, ttl_ms))
-        for expiry in self.expiries:
-            ends = [at + ttl_ms * MS / rate_max for at, ttl_ms in asked[expiry.version] if ttl_ms]
-            if whose.get(expiry.version) in unsure or not ends:
+                case ((Acquire(request=b"") | AcquireAll(request=b"")), Granted(version, ttl_ms)):
+                    for name in names_of(call.command):
+                        asked[name, version].append((call.invoked, ttl_ms))
+                case Renew(name=name), Renewed(version=version, ttl_ms=ttl_ms):
+                    asked[name, version].append((call.invoked, ttl_ms))
+        granted = {each.version: each.appended for each in self.moments if each.kind == "acquired"}
+        for moment in self.moments:
+            if moment.kind != "expired" or (moment.name, moment.owner) in unsure:
                 continue
-            if expiry.applied < min(ends) - 2 * MS:
-                raise Violation(f"{expiry} came before {min(ends)}, the end of its TTL")
+            since = granted.get(moment.version, 0)
+            ends = [
+                max(at, since) + ttl_ms * MS / rate_max
+                for at, ttl_ms in asked[moment.name, moment.version]
+                if ttl_ms
+            ]
+            if ends and moment.applied < min(ends) - 2 * MS:
+                raise Violation(f"{moment} came before {min(ends)}, the end of its TTL")
 
     def _check_totals(self) -> None:
         """STATS never shows less than what had returned before it was asked for."""
@@ -217,18 +252,29 @@ class History:
 
     # --- H1 --------------------------------------------------------------------------------------
 
-    def _check_linearizable(self, final: dict[LockName, tuple[bytes, int]], now: int) -> None:
+    def _check_linearizable(self, final: Holds, now: int) -> None:
         by_key: dict[LockName, list[Step]] = {name: [] for name in self.keys}
+        promoted = {each.version for each in self.moments if each.kind == "acquired"}
         for call in self._told_by_the_log():
+            if isinstance(call.result, Granted) and call.result.version in promoted:
+                if tag_of(call.command) in self.promoted:
+                    continue  # its place was granted the lock: see below
             for name, step in steps_of(call, self.keys):
                 by_key[name].append(step)
-        for expiry in self.expiries:
-            step = Step("expire", expiry.appended, expiry.applied, version=expiry.version)
-            by_key[expiry.name].append(step)
+        for moment in self.moments:
+            kind = "promote" if moment.kind == "acquired" else "expire"
+            step = Step(
+                kind,
+                moment.appended,
+                moment.applied,
+                owner=moment.owner,
+                version=moment.version,
+                request=moment.request,
+                hold=moment.hold,
+            )
+            by_key[moment.name].append(step)
         for name in self.keys:
-            owner, version = final.get(name, (b"", 0))
-            reply = ("info", owner, version) if owner else ("nil",)
-            by_key[name].append(Step("get", now, now, reply=reply))
+            by_key[name].append(Step("get", now, now, reply=("info", *final.get(name, ()))))
             explained = explain(by_key[name])
             if explained is None:
                 self.unknown += 1
@@ -252,11 +298,16 @@ class History:
 def tag_of(command: Operation | Query) -> int | None:
     """The number that the command carries into the log, if it is of a kind that can."""
     match command:
-        case Acquire(metadata=((field, value), *_)) if field == TAG:
-            return int(value)
+        case Acquire() | AcquireAll():
+            return tag_in(command.metadata)
         case Break(reason=reason) if reason:
             return int(reason)
     return None
+
+
+def tag_in(metadata: Metadata) -> int | None:
+    """The number of a call in the metadata of an acquisition."""
+    return int(metadata[0][1]) if metadata and metadata[0][0] == TAG else None
 
 
 def steps_of(call: Call, keys: list[LockName]) -> list[tuple[LockName, Step]]:
@@ -268,12 +319,12 @@ def steps_of(call: Call, keys: list[LockName]) -> list[tuple[LockName, Step]]:
     if call.previous is not None and answered and call.previous.is_answered:
         common["after"] = call.previous.number
     match command:
-        case Acquire():
-            reply = reply_of(result) if answered else None
-            step = Step(
-                "acquire", owner=command.owner, request=command.request, reply=reply, **common
-            )
-            return [(command.name, step)]
+        case Acquire() | AcquireAll():
+            if answered and not _says_something(command, result):
+                return []
+            common |= {"owner": command.owner, "request": command.request}
+            common |= {"hold": kind_of(command), "reply": reply_of(result) if answered else None}
+            return [(name, Step("acquire", **common)) for name in names_of(command)]
         case Renew() if not answered:
             return []  # whether it took effect shows in no reply
         case Release() | Renew() | Break():
@@ -303,15 +354,47 @@ def steps_of(call: Call, keys: list[LockName]) -> list[tuple[LockName, Step]]:
     return []
 
 
+def _says_something(command: Acquire | AcquireAll, result: Any) -> bool:
+    """Whether the answer tells of a hold, and of one of when it was given.
+
+    A refusal of several locks does not say of which, nor whether all of them are lost. One may name a
+    place in line, or nobody, instead
+    of a hold. That a wait has run out may have been said before, to the same REQUEST.
+    """
+    match result:
+        case Granted():
+            return True
+        case Lost():
+            return isinstance(command, Acquire)
+        case Held(version=version):
+            return version > 0 and isinstance(command, Acquire)
+        case TimedOut(version=version):
+            return version > 0 and isinstance(command, Acquire) and not command.request
+    return False
+
+
+def kind_of(command: Operation | Query) -> Kind:
+    """The kind of hold that an acquisition asks for."""
+    options = options_of(command)
+    permits = options.permits if options.limit else 1
+    return Kind(options.shared, options.limit, permits, options.reentrant)
+
+
 def reply_of(result: Any) -> tuple[Any, ...]:
     """An outcome as the model of one lock knows it: its kind, and whom and which version it names."""
     kind = type(result).__name__.lower()
+    if isinstance(result, Released):
+        return kind, result.holds
     fields = [getattr(result, each, None) for each in ("owner", "holder", "current", "version")]
     return (kind, *(value for value in fields if value is not None))
 
 
-def _info(result: Any) -> tuple[Any, ...]:
-    return ("info", result.owner, result.version) if result is not None else ("nil",)
+def _info(result: LockInfo | None) -> tuple[Any, ...]:
+    if result is None:
+        return ("nil",)
+    if result.owner is not None:
+        return ("info", result.owner, result.version)
+    return ("info", *(each for hold in result.holders for each in (hold.owner, hold.version)))
 
 
 def table(steps: list[Step]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from resplock.limits import HEARTBEATS_PER_ELECTION_TIMEOUT
 from resplock.node import Node, NodeSettings
-from resplock.operations import Operation, Query
+from resplock.operations import ClientId, Operation, Query
 from resplock.raft.config import RaftConfig
 from resplock.raft.core import RaftCore
 from resplock.raft.entries import Configuration, Member, SnapshotMeta
@@ -22,7 +22,9 @@ from resplock.raft.ready import Ready
 from resplock.state import snapshots
 from resplock.state.table import LockTable
 from resplock.types import Index, NodeId
+from tests.sim.asking import waits
 from tests.sim.disk import Damaged, Disk, DiskFull, SnapshotFile
+from tests.sim.linearizable import NEVER
 from tests.sim.transfer import Incoming
 from tests.sim.world import MS, S, Violation
 
@@ -108,7 +110,7 @@ class Host:
             return
         self.world.note(self.id, "loses power" if power else "is killed")
         self.process = None
-        process.is_dead = True
+        process.ended_at = self.world.now
         if power:
             self.disk.lose_power(self.rng)
         else:
@@ -125,7 +127,7 @@ class Process:
         self.world = host.world
         self.simulation = simulation = host.simulation
         self.incarnation = host.incarnation
-        self.is_dead = False
+        self.ended_at = NEVER
         self.is_busy = False
         """Writing and syncing, which blocks the loop."""
         self.is_stopped = False
@@ -134,6 +136,7 @@ class Process:
         """Crash at the so-manieth step from now."""
         self.fuse_cuts_power = False
         self.connections: list[Connection] = []
+        self._serial = 0
         self.position = 0
         """How many entries of the cluster's history its table has applied."""
         self._inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
@@ -174,6 +177,10 @@ class Process:
 
     def mono_ms(self) -> int:
         return self.host.clock.mono_ms(self.world.now)
+
+    @property
+    def is_dead(self) -> bool:
+        return self.ended_at < NEVER
 
     # --- events ----------------------------------------------------------------------------------
 
@@ -216,6 +223,8 @@ class Process:
         rate = self.host.clock.rate_permille
         self.world.after(self.simulation.knobs.tick * 1000 // rate, self.call, self._tick)
         self.node.tick(self.mono_ms())
+        if self.node.is_cut_off:
+            self._close_tied()
         if self.core.has_unsynced and not self.is_busy:
             self._begin_sync()
 
@@ -253,6 +262,11 @@ class Process:
 
     # --- clients ---------------------------------------------------------------------------------
 
+    def client_id(self) -> ClientId:
+        """A name in the log for one more connection."""
+        self._serial += 1
+        return self.node.client_id(self._serial)
+
     def call_from_client(
         self, connection: Connection, command: Query | Sequence[Operation]
     ) -> None:
@@ -260,12 +274,32 @@ class Process:
         self.call(self._from_client, connection, command)
 
     def _from_client(self, connection: Connection, command: Query | Sequence[Operation]) -> None:
-        if not connection.is_open:
+        if not connection.is_open or connection.has_left:
             return
         if isinstance(command, Query):
             self.node.ask(connection, command)
+            return
+        connection.arrived(command)
+        if waits(command[0]):
+            self.node.submit_waiting(connection, command[0])
         else:
             self.node.submit(connection, command)
+
+    def call_closed(self, connection: Connection) -> None:
+        """A client's end of its connection is closed."""
+        self.call(self._closed, connection)
+
+    def _closed(self, connection: Connection) -> None:
+        if connection.is_attached and not connection.has_left:
+            connection.left_at = self.world.now
+            self.node.disconnect(connection.id)
+
+    def _close_tied(self) -> None:
+        """Cut off from any leader, it must believe that its clients' ONCLOSE holds have ended."""
+        for connection in list(self.connections):
+            if connection.is_tied and not connection.has_left:
+                self._closed(connection)
+                connection.abort()
 
     # --- the turn --------------------------------------------------------------------------------
 

@@ -7,10 +7,10 @@ them at once, each hides what the others would show. The settings of the code un
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from resplock.limits import CLOCK_DRIFT_PERCENT
-from tests.sim.world import MS, S
+from tests.sim.world import MS, S, World
 
 FAULTS = {
     "kill": 6 * S,
@@ -30,6 +30,15 @@ FAULTS = {
     "transfer": 6 * S,
 }
 """Every kind of fault, with the mean time between two of its kind where it is of middling rate."""
+
+KINDS = (
+    ("exclusive",),
+    ("exclusive", "reentrant"),
+    ("shared",),
+    ("semaphore",),
+    ("exclusive", "shared", "semaphore", "reentrant"),
+    ("shared", "exclusive"),
+)
 
 
 @dataclass
@@ -85,9 +94,39 @@ class Knobs:
     vanishes: float = 0.0
     """How often a client leaves in the middle of what it does."""
 
+    # waiting in line, and kinds of locks: shares of the acquisitions (see `draw_line`)
+    waits: float = 0.0
+    enqueues: float = 0.0
+    wait_ms: tuple[int, ...] = (300, 2_000, 5_000)
+    priorities: tuple[int, ...] = (0,)
+    disturbs: float = 0.0
+    """How often something happens to a client that waits: it leaves, cancels, asks again, ..."""
+    requests: float = 0.3
+    on_close: float = 0.0
+    delays: float = 0.0
+    several: float = 0.0
+    """MACQUIRE."""
+    kinds: tuple[str, ...] = ("exclusive",)
+    """What the locks are used as, in turn: exclusive, reentrant, shared, semaphore."""
+    waiters_per_lock: int = 10_000
+    waiter_grace_ms: int = 10_000
+    node_gone_ms: int = 3_000
+
+    has_model: bool = True
+    """Whether the naive model is there, or the invariants have to do without it."""
+
     # phases
     faulty: int = 40 * S
     healed: int = 20 * S
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether clients ask for more than trying for an exclusive lock."""
+        return self.waits > 0 or self.enqueues > 0 or self.kinds != ("exclusive",)
+
+    @property
+    def longest_wait(self) -> int:
+        return max(self.wait_ms) * MS if self.has_lines else 0
 
 
 def draw(rng: random.Random) -> Knobs:
@@ -125,6 +164,36 @@ def draw(rng: random.Random) -> Knobs:
     knobs.redirects = rng.random() < 0.1
     knobs.faults = _draw_faults(rng)
     return knobs
+
+
+def draw_world(world: World) -> Knobs:
+    """All of a seed's world."""
+    return draw_line(world.rng("line"), draw(world.rng("knobs")))
+
+
+def draw_line(rng: random.Random, knobs: Knobs) -> Knobs:
+    """The same world, in which clients wait in line and use every kind of lock; or do not.
+
+    It is drawn from a stream of its own, so that the worlds in which they do not stay as they are.
+    """
+    if rng.random() < 0.2:
+        return knobs
+    return replace(
+        knobs,
+        waits=rng.choice((0.3, 0.6, 0.9)),
+        enqueues=rng.choice((0.0, 0.1, 0.3)),
+        wait_ms=rng.choice(((300, 2_000, 5_000), (1_500,), (20, 200, 4_000))),
+        priorities=rng.choice(((0,), (0,), (-5, 0, 0, 7))),
+        disturbs=rng.choice((0.0, 0.2, 0.5)),
+        requests=rng.choice((0.1, 0.3, 0.8)),
+        on_close=rng.choice((0.0, 0.2, 0.7)),
+        delays=rng.choice((0.0, 0.0, 0.3)),
+        several=rng.choice((0.0, 0.1, 0.4)),
+        kinds=rng.choice(KINDS),
+        waiters_per_lock=rng.choice((2, 10_000, 10_000)),
+        waiter_grace_ms=rng.choice((500, 2_000)),
+        node_gone_ms=rng.choice((1_000, 3_000)),
+    )
 
 
 def _draw_faults(rng: random.Random) -> dict[str, int]:

@@ -7,6 +7,9 @@ when it was invoked, and in which each step's reply is what the lock answers.
 
 A step without a reply may take effect at any time after its invocation, or never: so it fits into any
 state, and need not be placed. A hold whose grant nobody saw has version 0 until a reply tells it.
+
+The lock is the union of Jepsen's models: owner-aware and fenced, re-entrant, shared, and a semaphore.
+Who waited in line is granted the lock by a step of its own ("promote"), which the log tells.
 """
 
 from __future__ import annotations
@@ -18,6 +21,18 @@ NEVER = 1 << 60
 """The return of what did not return."""
 STEPS_MAX = 30_000
 """How long to search before giving up."""
+
+
+class Kind(NamedTuple):
+    """What kind of hold is asked for: exclusive unless it says otherwise."""
+
+    shared: bool = False
+    limit: int = 0
+    permits: int = 1
+    reentrant: bool = False
+
+
+EXCLUSIVE = Kind()
 
 
 class Step(NamedTuple):
@@ -33,13 +48,23 @@ class Step(NamedTuple):
     call: int = -1
     after: int = -1
     """The call that came before it on its connection, if both were answered."""
+    hold: Kind = EXCLUSIVE
+
+
+class Hold(NamedTuple):
+    """One owner's. Its version is above `floor`, the highest that was known before it."""
+
+    owner: bytes
+    version: int
+    floor: int = 0
+    kind: Kind = EXCLUSIVE
+    count: int = 1
 
 
 class State(NamedTuple):
     """The lock during the search. `last` is the highest version known so far."""
 
-    owner: bytes = b""
-    version: int = 0
+    holds: tuple[Hold, ...] = ()
     last: int = 0
     remembered: tuple[tuple[bytes, tuple[Any, ...]], ...] = ()
     """Answers by (owner and request id), in the order in which they were given."""
@@ -48,23 +73,50 @@ class State(NamedTuple):
 UNSEEN = 0
 
 
+def _of(state: State, owner: bytes) -> Hold | None:
+    for hold in state.holds:
+        if hold.owner == owner:
+            return hold
+    return None
+
+
+def _fits(state: State, kind: Kind) -> bool:
+    """Whether there is room for one more hold of this kind."""
+    if not state.holds:
+        return True
+    there = state.holds[0].kind
+    if kind.limit:
+        used = sum(hold.kind.permits for hold in state.holds)
+        return there.limit == kind.limit and used + kind.permits <= kind.limit
+    return kind.shared and there.shared
+
+
+def _added(state: State, step: Step, version: int) -> State:
+    hold = Hold(step.owner, version, state.last, step.hold)
+    return state._replace(holds=(*state.holds, hold), last=max(state.last, version))
+
+
+def _changed(state: State, old: Hold, new: Hold | None) -> State:
+    holds = tuple(new if hold is old else hold for hold in state.holds)
+    return state._replace(holds=tuple(hold for hold in holds if hold is not None))
+
+
 def _is(state: State, owner: bytes, version: int) -> State | None:
-    """The state, if it can be this owner's hold with this version; then it is known to be."""
-    if state.owner != owner or not owner:
+    """The state, if it can have this owner's hold with this version; then it is known to have it."""
+    hold = _of(state, owner)
+    if hold is None:
         return None
-    if state.version != UNSEEN:
-        return state if state.version == version else None
-    if version <= state.last:
+    if hold.version != UNSEEN:
+        return state if hold.version == version else None
+    if version <= hold.floor:
         return None
     told = ("granted", version)
     remembered = tuple(
-        (key, told if reply == ("granted", UNSEEN) else reply) for key, reply in state.remembered
+        (key, told if reply == ("granted", UNSEEN) and key.startswith(owner + b"/") else reply)
+        for key, reply in state.remembered
     )
-    return State(owner, version, version, remembered)
-
-
-def _free(state: State) -> State:
-    return state._replace(owner=b"", version=UNSEEN)
+    known = _changed(state, hold, hold._replace(version=version))
+    return known._replace(last=max(state.last, version), remembered=remembered)
 
 
 def _acquire(state: State, step: Step) -> State | None:
@@ -82,9 +134,12 @@ def _acquire(state: State, step: Step) -> State | None:
 
 
 def _unseen_reply(state: State, step: Step) -> tuple[Any, ...]:
-    if state.owner in (b"", step.owner):
-        return ("granted", state.version)
-    return ("held", state.owner, state.version)
+    mine = _of(state, step.owner)
+    if mine is not None:
+        return ("granted", mine.version)
+    if _fits(state, step.hold):
+        return ("granted", UNSEEN)
+    return ("held", state.holds[0].owner, state.holds[0].version)
 
 
 def _again(state: State, step: Step, earlier: tuple[Any, ...]) -> State | None:
@@ -98,24 +153,42 @@ def _again(state: State, step: Step, earlier: tuple[Any, ...]) -> State | None:
     if reply[0] == "granted":
         return _is(state, step.owner, reply[1]) if earlier[1] in (UNSEEN, reply[1]) else None
     if reply[0] == "lost" and earlier[1] in (UNSEEN, reply[1]):
-        over = state.owner != step.owner or state.version not in (UNSEEN, reply[1])
-        return state if over else None
+        return _lost(state, step)
     return None
+
+
+def _lost(state: State, step: Step) -> State | None:
+    assert step.reply is not None
+    hold = _of(state, step.owner)
+    return state if hold is None or hold.version not in (UNSEEN, step.reply[1]) else None
 
 
 def _take(state: State, step: Step) -> State | None:
     reply = step.reply
-    if not state.owner:
-        if reply is None:
-            return state._replace(owner=step.owner, version=UNSEEN)
-        if reply[0] != "granted" or reply[1] <= state.last:
-            return None
-        return state._replace(owner=step.owner, version=reply[1], last=reply[1])
+    mine = _of(state, step.owner)
     if reply is None:
+        if mine is not None:
+            return _counted(state, mine, step)
+        return _added(state, step, UNSEEN) if _fits(state, step.hold) else state
+    match reply[0]:
+        case "granted" if mine is not None:
+            found = _is(state, step.owner, reply[1])
+            known = _of(found, step.owner) if found is not None else None
+            return _counted(found, known, step) if found is not None and known else None
+        case "granted":
+            fits = _fits(state, step.hold) and reply[1] > state.last
+            return _added(state, step, reply[1]) if fits else None
+        case "held" | "timedout":
+            return _is(state, reply[1], reply[2]) if mine is None else None
+        case "lost":
+            return _lost(state, step)
+    return None
+
+
+def _counted(state: State, mine: Hold, step: Step) -> State:
+    if not step.hold.reentrant:
         return state
-    if state.owner == step.owner:
-        return _is(state, step.owner, reply[1]) if reply[0] == "granted" else None
-    return _is(state, reply[1], reply[2]) if reply[0] == "held" else None
+    return _changed(state, mine, mine._replace(count=mine.count + 1))
 
 
 def _on_hold(state: State, step: Step) -> tuple[State | None, bool]:
@@ -125,12 +198,12 @@ def _on_hold(state: State, step: Step) -> tuple[State | None, bool]:
     from an earlier one.
     """
     reply = step.reply
-    mine = state.owner == step.owner
+    mine = _of(state, step.owner)
     if reply is None:
-        return state, mine and step.version in (0, state.version)
+        return state, mine is not None and step.version in (0, mine.version)
     match reply[0]:
         case "notheld":
-            return (state if not state.owner else None), False
+            return (state if not state.holds else None), False
         case "notowner":
             return (None if mine else _is(state, reply[1], reply[2])), False
         case "stale":
@@ -145,7 +218,13 @@ def _on_hold(state: State, step: Step) -> tuple[State | None, bool]:
 
 def _release(state: State, step: Step) -> State | None:
     found, took_effect = _on_hold(state, step)
-    return _free(found) if found is not None and took_effect else found
+    mine = _of(found, step.owner) if found is not None else None
+    if found is None or mine is None or not took_effect:
+        return found
+    left = mine.count - 1
+    if step.reply is not None and step.reply[1:] not in ((), (left,)):
+        return None
+    return _changed(found, mine, mine._replace(count=left) if left else None)
 
 
 def _renew(state: State, step: Step) -> State | None:
@@ -155,42 +234,67 @@ def _renew(state: State, step: Step) -> State | None:
 def _break(state: State, step: Step) -> State | None:
     reply = step.reply
     if reply is None:
-        return _free(state) if step.version in (0, state.version) else state
+        return _without(state, step.version)
     match reply[0]:
         case "notheld":
-            return state if not state.owner else None
+            return state if not state.holds else None
         case "broken" if step.version in (0, reply[2]):
             found = _is(state, reply[1], reply[2])
-            return _free(found) if found is not None else None
-        case "stale" if step.version not in (0, reply[1]):
-            return _is(state, state.owner, reply[1])
+            return _without(found, step.version) if found is not None else None
+        case "stale" if step.version not in (0, reply[1]) and state.holds:
+            return _is(state, state.holds[0].owner, reply[1])
     return None
+
+
+def _without(state: State, version: int) -> State:
+    """Without the hold of this version; without any when it is 0."""
+    left = tuple(hold for hold in state.holds if version not in (0, hold.version))
+    return state._replace(holds=left)
 
 
 def _keep(state: State, step: Step) -> State | None:
     holds = _is(state, step.owner, step.version)
     if step.reply == ("kept",):
         return holds
-    return state if holds is None or state.version == UNSEEN else None
+    mine = _of(state, step.owner)
+    return state if holds is None or mine is None or mine.version == UNSEEN else None
 
 
 def _get(state: State, step: Step) -> State | None:
     assert step.reply is not None
-    if step.reply[0] == "nil":
-        return state if not state.owner else None
-    return _is(state, step.reply[1], step.reply[2])
+    told = step.reply[1:]
+    if len(told) != 2 * len(state.holds):
+        return None
+    found: State | None = state
+    for owner, version in zip(told[::2], told[1::2], strict=True):
+        found = _is(found, owner, version) if found is not None else None
+    return found
 
 
 def _check(state: State, step: Step) -> State | None:
-    is_current = state.owner != b"" and state.version in (UNSEEN, step.version)
+    current = [hold for hold in state.holds if hold.version in (UNSEEN, step.version)]
     if step.reply == (1,):
-        return _is(state, state.owner, step.version) if is_current else None
-    return state if not is_current or state.version == UNSEEN else None
+        return _is(state, current[0].owner, step.version) if current else None
+    return state if all(hold.version == UNSEEN for hold in current) else None
 
 
 def _expire(state: State, step: Step) -> State | None:
-    found = _is(state, state.owner, step.version)
-    return _free(found) if found is not None else None
+    owners = [step.owner] if step.owner else [hold.owner for hold in state.holds]
+    for owner in owners:
+        found = _is(state, owner, step.version)
+        if found is not None:
+            return _without(found, step.version)
+    return None
+
+
+def _promote(state: State, step: Step) -> State | None:
+    if _of(state, step.owner) or not _fits(state, step.hold) or step.version <= state.last:
+        return None
+    found = _added(state, step, step.version)
+    if not step.request:
+        return found
+    known = step.owner + b"/" + step.request, ("granted", step.version)
+    return found._replace(remembered=(*found.remembered, known))
 
 
 RULES: dict[str, Callable[[State, Step], State | None]] = {
@@ -202,12 +306,14 @@ RULES: dict[str, Callable[[State, Step], State | None]] = {
     "get": _get,
     "check": _check,
     "expire": _expire,
+    "promote": _promote,
 }
 """How each kind of step goes on from a state; None where its reply is impossible.
 
-acquire: granted v, held owner v, lost v. release: released. renew: renewed v. Both: notheld,
-notowner holder v, stale v. break: broken owner v, notheld, stale v. keep: kept, lost. get: info owner
-v, nil. check: 1, 0. expire: no reply, but it certainly happened.
+acquire: granted v, held owner v, timedout owner v, lost v. release: released (holds left). renew:
+renewed v. Both: notheld, notowner holder v, stale v. break: broken owner v, notheld, stale v. keep:
+kept, lost. get: info owner v (owner v ...), nil. check: 1, 0. expire and promote: no reply, but they
+certainly happened.
 """
 
 
@@ -221,7 +327,7 @@ def explain(steps: list[Step], steps_max: int = STEPS_MAX) -> bool | None:
 
 
 def _is_certain(step: Step) -> bool:
-    return step.reply is not None or step.kind == "expire"
+    return step.reply is not None or step.kind in ("expire", "promote")
 
 
 class _Search:

@@ -12,17 +12,13 @@ recorded seed may notice its bug no more: the tests then try others, which takes
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
-import pytest
 from msgspec.structs import replace
-from resplock.state.owners import OwnerIndex
 
 from resplock.node import node as node_module
 from resplock.node.clock import ReplicatedClock
@@ -41,38 +37,37 @@ from resplock.raft.progress import Progress
 from resplock.raft.reads import ReadQueue
 from resplock.raft.replica import Replica
 from resplock.raft.roles import Role
-from resplock.state import snapshots
+from resplock.state import ends
+from resplock.state.groups import Groups
+from resplock.state.ledger import Ledger
 from resplock.state.records import Hold
 from resplock.state.requests import Requests
 from resplock.state.table import LockTable
 from resplock.state.timers import Timers
 from resplock.types import Index
 from tests.raft import test_planted_bugs as in_core
-from tests.sim.knobs import Knobs, draw
+from tests.sim import mutants_in_line  # noqa: F401  (registers its own)
+from tests.sim.knobs import Knobs
+from tests.sim.planting import (
+    BUSY,
+    MUTANTS,
+    NEEDS,
+    PAUSES,
+    Patch,
+    knobs_of,
+    mutant,
+    mutant_in,
+    mutant_of,
+    planted,
+    restored,
+)
 from tests.sim.simulation import Report, Simulation
-from tests.sim.world import MS, S, World
-
-Patch: TypeAlias = pytest.MonkeyPatch
-Plant: TypeAlias = Callable[[Patch], None]
+from tests.sim.world import MS
 
 RECORD = Path(__file__).with_name("mutants.json")
 SEEDS_MAX = 2000
 SEEDS_TRIED = 40
 """Where the recorded seed notices nothing any more, the tests try these before they fail."""
-MUTANTS: dict[str, Plant] = {}
-NEEDS: dict[str, Callable[[Knobs], bool]] = {}
-"""Which worlds a search tries: those in which the bug can show itself at all."""
-WORLDS: dict[str, dict[str, Any]] = {}
-PAUSES = {"pause": 1500 * MS}
-BUSY = {
-    "servers": 3,
-    "clients": 12,
-    "operations_per_s": 40,
-    "keys": 4,
-    "election_timeout_ms": 500,
-    "faulty": 25 * S,
-    "healed": 10 * S,
-}
 
 
 class Caught(msgspec.Struct):
@@ -80,37 +75,6 @@ class Caught(msgspec.Struct):
 
     seed: int
     violation: str
-
-
-def mutant(plant: Plant) -> Plant:
-    """Register a planted bug."""
-    MUTANTS[plant.__name__] = plant
-    return plant
-
-
-def mutant_of(needs: Callable[[Knobs], bool]) -> Callable[[Plant], Plant]:
-    """Register a planted bug that shows itself in some worlds only."""
-
-    def register(plant: Plant) -> Plant:
-        NEEDS[plant.__name__] = needs
-        return mutant(plant)
-
-    return register
-
-
-def mutant_in(**world: Any) -> Callable[[Plant], Plant]:
-    """Register a planted bug that needs a world of its own: these settings replace those drawn."""
-
-    def register(plant: Plant) -> Plant:
-        WORLDS[plant.__name__] = world
-        return mutant(plant)
-
-    return register
-
-
-def knobs_of(name: str, seed: int) -> Knobs:
-    """The world of this seed in which to look for this bug."""
-    return dataclasses.replace(draw(World(seed).rng("knobs")), **WORLDS.get(name, {}))
 
 
 def _has(*faults: str) -> Callable[[Knobs], bool]:
@@ -425,18 +389,6 @@ def a_snapshot_forgets_the_membership(patch: Patch) -> None:
     patch.setattr(Membership, "restart", restart)
 
 
-def _restored(patch: Patch, change: Callable[[LockTable], None]) -> None:
-    """Let `change` break every table that comes from a snapshot."""
-    real = snapshots.restore
-
-    def restore(chunks: Iterator[bytes]) -> LockTable:
-        table = real(chunks)
-        change(table)
-        return table
-
-    patch.setattr(snapshots, "restore", restore)
-
-
 @mutant
 def a_snapshot_forgets_the_last_version(patch: Patch) -> None:
     """I3: versions may be given again."""
@@ -444,7 +396,7 @@ def a_snapshot_forgets_the_last_version(patch: Patch) -> None:
     def change(table: LockTable) -> None:
         table.last_version = 0
 
-    _restored(patch, change)
+    restored(patch, change)
 
 
 @mutant
@@ -454,7 +406,7 @@ def a_snapshot_forgets_the_requests(patch: Patch) -> None:
     def change(table: LockTable) -> None:
         table.requests = Requests()
 
-    _restored(patch, change)
+    restored(patch, change)
 
 
 @mutant
@@ -462,10 +414,10 @@ def a_snapshot_forgets_a_lock(patch: Patch) -> None:
     """Pitfall 23: one hold is missing on this replica."""
 
     def change(table: LockTable) -> None:
-        for name, lock in list(table.locks)[:1]:
-            table._end(table.locks.writable(name), name, lock, lock.holds[0])
+        for name, lock in [each for each in table.locks if each[1].holds][:1]:
+            table.take_holds(name, lock, list(lock.holds))
 
-    _restored(patch, change)
+    restored(patch, change)
 
 
 @mutant
@@ -477,7 +429,7 @@ def a_snapshot_forgets_the_timers(patch: Patch) -> None:
         table.timers._order.clear()
         table.timers._near.clear()
 
-    _restored(patch, change)
+    restored(patch, change)
 
 
 @mutant
@@ -547,17 +499,17 @@ def unix_time_decides(patch: Patch) -> None:
 @mutant
 def each_replica_ends_holds_by_its_own_clock(patch: Patch) -> None:
     """I8, I12: a hold ends when this replica thinks so, not when the log says it."""
-    real = LockTable._end_due
+    real = ends.end_due
     skews: dict[int, int] = {}
 
-    def _end_due(self: LockTable, stamp_ms: int) -> None:
-        skew = skews.setdefault(id(self.locks), len(skews) % 3 * 40)
-        clock_ms = self.clock_ms
-        self.clock_ms = type(clock_ms)(stamp_ms + skew)
-        real(self, stamp_ms + skew)
-        self.clock_ms = clock_ms
+    def end_due(ledger: Ledger, index: int) -> None:
+        clock_ms = ledger.clock_ms
+        skew = skews.setdefault(id(ledger.locks), len(skews) % 3 * 40)
+        ledger.clock_ms = type(clock_ms)(clock_ms + skew)
+        real(ledger, index)
+        ledger.clock_ms = clock_ms
 
-    patch.setattr(LockTable, "_end_due", _end_due)
+    patch.setattr(ends, "end_due", end_due)
 
 
 # --- the node ------------------------------------------------------------------------------------
@@ -700,13 +652,18 @@ def a_renewal_changes_the_version(patch: Patch) -> None:
     """DESIGN 3: renewal keeps the version."""
     real = LockTable._set_ttl
 
-    def _set_ttl(self: LockTable, slot: Any, name: Any, lock: Any, hold: Hold, ttl_ms: int) -> int:
+    def _set_ttl(self: LockTable, name: Any, lock: Any, hold: Hold, ttl_ms: int) -> int:
         self.last_version += 1
         newer = replace(hold, version=self.last_version)
-        self._replace(slot, name, lock, hold, newer)
-        return real(self, slot, name, slot[name], newer, ttl_ms)
+        self.put_hold(name, lock, hold, newer)
+        return real(self, name, self.locks.writable(name)[name], newer, ttl_ms)
 
     patch.setattr(LockTable, "_set_ttl", _set_ttl)
+    patch.setattr(
+        LockTable,
+        "_renew_plain",
+        lambda self, slot, name, lock, ttl_ms: self._set_ttl(name, lock, lock.holds[0], ttl_ms),
+    )
 
 
 @mutant
@@ -725,7 +682,7 @@ def anybody_may_release(patch: Patch) -> None:
 
     def _release(self: LockTable, operation: Release, index: int) -> Any:
         lock = self.locks.get(operation.name)
-        owner = lock.holds[0].owner if lock else operation.owner
+        owner = lock.holds[0].owner if lock and lock.holds else operation.owner
         return real(self, replace(operation, owner=owner), index)
 
     patch.setattr(LockTable, "_release", _release)
@@ -734,45 +691,40 @@ def anybody_may_release(patch: Patch) -> None:
 @mutant
 def an_expiry_ends_a_newer_hold(patch: Patch) -> None:
     """I8, pitfall 34: the end of an earlier hold of the same lock ends this one."""
-    real = Timers.due
-    patch.setattr(Timers, "remove", lambda self, name, deadline_ms: None)
+    real, real_add = ends.end_due, Timers.add
+    watched: dict[int, list[tuple[int, Any]]] = {}
 
-    def due(self: Timers, stamp_ms: int) -> Any:
-        self._open_buckets(stamp_ms)
-        near = self._near
-        if near and near[0][0] <= stamp_ms and self._deadline_of(near[0][1]):
-            return near[0]
-        return real(self, stamp_ms)
+    def add(self: Timers[Any], name: Any, deadline_ms: int) -> None:
+        watched.setdefault(id(self), []).append((deadline_ms, name))
+        real_add(self, name, deadline_ms)
 
-    def _end_due(self: LockTable, stamp_ms: int) -> None:
-        for _ in range(100):
-            found = self.timers.due(stamp_ms)
-            if found is None:
-                break
-            name = found[1]
-            lock = self.locks.get(name)
-            if lock is not None:
-                self._end(self.locks.writable(name), name, lock, lock.holds[0])
-                self.totals.expired += 1
-        self.requests.end_due(stamp_ms, 100)
+    def end_due(ledger: Ledger, index: int) -> None:
+        earlier = watched.setdefault(id(ledger.timers), [])
+        for each in [each for each in earlier if each[0] <= ledger.clock_ms]:
+            earlier.remove(each)
+            lock = ledger.locks.get(each[1])
+            if lock is not None and lock.holds:
+                ends.give_up(ledger, each[1], lock, lock.holds[0], b"unclaimed")
+        real(ledger, index)
 
-    patch.setattr(Timers, "due", due)
-    patch.setattr(LockTable, "_end_due", _end_due)
+    patch.setattr(Timers, "add", add)
+    patch.setattr(ends, "end_due", end_due)
 
 
 @mutant
 def holds_never_end(patch: Patch) -> None:
     """A TTL means nothing."""
-    patch.setattr(LockTable, "_end_due", lambda self, stamp_ms: None)
-    patch.setattr(LockTable, "_settle", lambda self, slot, name, lock: lock)
+    patch.setattr(ends, "end_due", lambda ledger, index: None)
+    patch.setattr(ends, "end_overdue", lambda ledger, name, until_ms, index: 0)
 
 
 @mutant
 def asking_again_shortens_the_ttl(patch: Patch) -> None:
     """The holder asks again with a smaller TTL, and its hold ends sooner."""
 
-    def _extend(self: LockTable, slot: Any, lock: Any, hold: Hold, operation: Acquire) -> Granted:
-        self._set_ttl(slot, operation.name, lock, hold, operation.ttl_ms)
+    def _extend(self: LockTable, slot: Any, lock: Any, operation: Acquire) -> Granted:
+        hold = lock.holds[0]
+        self._set_ttl(operation.name, lock, hold, operation.ttl_ms)
         return Granted(hold.version, operation.ttl_ms)
 
     patch.setattr(LockTable, "_extend", _extend)
@@ -783,7 +735,7 @@ def requests_are_not_remembered(patch: Patch) -> None:
     """I9: a repeated REQUEST has a second effect."""
     patch.setattr(
         LockTable,
-        "_acquire_once",
+        "_ask_once",
         lambda self, op, index: self._acquire(replace(op, request=b""), index),
     )
 
@@ -791,18 +743,20 @@ def requests_are_not_remembered(patch: Patch) -> None:
 @mutant
 def a_repeated_grant_hides_that_it_is_over(patch: Patch) -> None:
     """etcd 11456: a repeated REQUEST is told of a grant whose hold has ended."""
-    patch.setattr(LockTable, "_holds", lambda self, name, owner, version: True)
+    patch.setattr(
+        LockTable, "_same_answer", lambda self, earlier, operation, index: earlier.outcome
+    )
 
 
 @mutant
 def keep_alive_forgets_all_but_one_lock(patch: Patch) -> None:
     """I11: the index of owners has one lock of each."""
 
-    def add(self: OwnerIndex, owner: bytes, name: Any) -> None:
-        self._names.setdefault(owner, name)
+    def add(self: Groups[Any, Any], owner: Any, name: Any) -> None:
+        self._members.setdefault(owner, name)
 
-    patch.setattr(OwnerIndex, "add", add)
-    patch.setattr(OwnerIndex, "remove", lambda self, owner, name: self._names.pop(owner, None))
+    patch.setattr(Groups, "add", add)
+    patch.setattr(Groups, "remove", lambda self, owner, name: self._members.pop(owner, None))
 
 
 @mutant
@@ -828,14 +782,6 @@ def advice_is_drawn_at_random(patch: Patch) -> None:
 
 
 # --- looking for them ----------------------------------------------------------------------------
-
-
-@contextmanager
-def planted(name: str) -> Iterator[None]:
-    """The code under test with this bug in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        MUTANTS[name](patch)
-        yield
 
 
 def replay(name: str, seed: int) -> Report:

@@ -2,8 +2,9 @@
 
 Raft's own (paper, figure 3): election safety, leader completeness, log matching, state machine
 safety; what is committed is on the disks of a majority; what a message promises is durable when it
-leaves. The lock table's (RELIABILITY section 3, I1-I12): each entry's outcomes are those of a naive
-model written from the commands' description, and the same on every replica; so is the state.
+leaves. The lock table's (RELIABILITY section 3, I1-I12): what each entry brings is by the rules that
+`referee` knows, and what a naive model makes of it that was written from the commands' description;
+and it is the same on every replica, as is the state.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
-from resplock.operations import Acquire, Granted, Held, Operation, Outcome
+from resplock.operations import Blocked, Ended, Event, Granted, Operation, Outcome
 from resplock.raft.entries import (
     Configuration,
     Entry,
@@ -27,9 +29,14 @@ from resplock.raft.messages import AppendReply, HeartbeatReply, Message, PreVote
 from resplock.raft.ready import Ready
 from resplock.state.table import LockTable
 from resplock.types import Index, LockName, NodeId, Term
-from tests.sim.history import Expiry, tag_of
-from tests.sim.world import MS, Violation
-from tests.state.model import NO_ADVICE, Model
+from tests.sim.asking import options_of, waits
+from tests.sim.history import Moment, kind_of, tag_of
+from tests.sim.linearizable import NEVER
+from tests.sim.referee import Entry as Applied
+from tests.sim.referee import Held, Referee, Waiting
+from tests.sim.world import MS, S, Violation
+from tests.state.model import Model
+from tests.state.twin import by_lock, plain
 
 if TYPE_CHECKING:
     from tests.sim.host import Process
@@ -43,23 +50,12 @@ _CONFIGURATION_EVERY = 8
 """The configuration in effect is compared with the log after so many entries."""
 _LOGS_EVERY = 64
 """Two logs are compared after so many entries."""
+_TOLD = 3 * S
+"""When all is well, the log knows after so long that a client has gone."""
+_PROMPT = 1_000
+"""With a cap of so many timed ends in an entry, none is ever late."""
+Results = tuple[Sequence[Outcome], Sequence[Ended], Sequence[Event]]
 _encoder = msgspec.msgpack.Encoder()
-
-
-class Reference(Model):
-    """The naive model, which also says which holds ended with time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ended: list[tuple[bytes, int]] = []
-
-    def apply(self, first: int, stamp: int, operations: list[Operation]) -> list[Outcome]:
-        self.ended = [
-            (name, hold.version)
-            for name, hold in self.held.items()
-            if hold.deadline and hold.deadline <= stamp
-        ]
-        return super().apply(first, stamp, operations)
 
 
 class Safety:
@@ -81,13 +77,21 @@ class Safety:
         """When the entry of this term that begins at this index was appended by its leader."""
         self._last_stamp = (0, 0)
         # The table: what the first replica to apply an entry made of it.
-        self.model = Reference()
+        knobs = simulation.knobs
+        self.model = Model()
+        ends_are_prompt = knobs.ends_per_entry >= _PROMPT
+        self._connections = simulation.connections
+        self.calm_since = 0 if not knobs.faults else NEVER
+        """Since when nothing fails any more."""
+        self._has_model = knobs.has_model and ends_are_prompt
+        """It carries out all ends at their time."""
+        self.referee = Referee(simulation.history.keys, ends_are_prompt=ends_are_prompt)
         self._applied_first = 0
-        self._outcomes: dict[int, list[Outcome]] = {}
+        self._results: dict[int, Results] = {}
         self._states: dict[int, bytes] = {}
-        self._versions: dict[int, LockName] = {}
-        self.last_version = 0
         self._stamps: dict[int, int] = {}
+        self._blocked: dict[int, int | None] = {}
+        """The calls that wait, by their tickets."""
 
     # --- the log ---------------------------------------------------------------------------------
 
@@ -279,12 +283,20 @@ class Safety:
         if table.last_version < known:
             raise Violation(f"{process.id}: the snapshot at {meta.index} forgets version {known}")
 
+        table.keeps_events = True
+
         def apply(first: int, stamp_ms: int, operations: Sequence[Operation]) -> list[Outcome]:
             outcomes = LockTable.apply(table, first, stamp_ms, operations)
-            self._applied(process, table, first, stamp_ms, operations, outcomes)
+            ended = LockTable.take_ended(table)
+            table.take_ended = lambda: ended  # type: ignore[method-assign]
+            applied = outcomes, ended, LockTable.take_events(table)
+            self._applied(
+                process, table, Applied(first, stamp_ms, operations, *applied, self._world.now)
+            )
             return outcomes
 
         table.apply = apply  # type: ignore[method-assign]
+        table.take_events = list  # type: ignore[method-assign]
 
     def installed(self, process: Process, meta: SnapshotMeta) -> None:
         """The table of this process is now the one at `meta`."""
@@ -293,22 +305,16 @@ class Safety:
     def _versions_at(self, index: int) -> int:
         return self._stamps.get(index, 0)
 
-    def _applied(
-        self,
-        process: Process,
-        table: LockTable,
-        first: int,
-        stamp_ms: int,
-        operations: Sequence[Operation],
-        outcomes: list[Outcome],
-    ) -> None:
-        last = first + max(len(operations), 1) - 1
+    def _applied(self, process: Process, table: LockTable, entry: Applied) -> None:
+        first, results = entry.first, (entry.outcomes, entry.ended, entry.events)
+        last = first + max(len(entry.operations), 1) - 1
         if first > self._applied_first:
-            self._apply_first(process, first, stamp_ms, operations, outcomes)
+            self._apply_first(process, table, entry)
             self._stamps[last] = table.last_version
-        elif self._outcomes[first] != outcomes:
+            self._results[first] = results
+        elif self._results[first] != results:
             raise Violation(
-                f"I10: {process.id} made {outcomes} of entry {first}, others {self._outcomes[first]}"
+                f"I10: {process.id} made {results} of entry {first}, others {self._results[first]}"
             )
         if self._stamps[last] != table.last_version:
             raise Violation(f"I10: {process.id} is at version {table.last_version} after {last}")
@@ -319,52 +325,71 @@ class Safety:
         if first % _TABLE_EVERY == 0:
             table.check()
 
-    def _apply_first(
-        self,
-        process: Process,
-        first: int,
-        stamp_ms: int,
-        operations: Sequence[Operation],
-        outcomes: list[Outcome],
-    ) -> None:
+    def _apply_first(self, process: Process, table: LockTable, entry: Applied) -> None:
         """An entry that nobody has applied before: the model and the clients' history follow."""
+        first, stamp_ms = entry.first, entry.stamp_ms
         self._applied_first = first
-        self._outcomes[first] = outcomes
-        expected = self.model.apply(first, stamp_ms, list(operations))
-        got = [_plain(outcome) for outcome in outcomes]
-        if got != [_plain(outcome) for outcome in expected]:
-            raise Violation(f"entry {first}, {operations}: {got}, and should be {expected}")
-        self._world.trace.update(_encoder.encode((first, stamp_ms, outcomes)))
+        promoted = self.referee.judge(entry, table)
+        if self._has_model:
+            self._compare_with_model(entry)
+        self._world.trace.update(_encoder.encode((first, stamp_ms, entry.outcomes)))
+        self._world.trace.update(_encoder.encode((entry.ended, entry.events)))
         appended = self._append_time(process, first)
         self._check_stamp(stamp_ms, appended)
+        self._tell_history(entry, promoted, appended)
+        self.check_nothing_leaks()
+
+    def _compare_with_model(self, entry: Applied) -> None:
+        """Outcomes, ends of waits and events are those that the description of commands gives."""
+        model = self.model
+        expected = model.apply(entry.first, entry.stamp_ms, list(entry.operations))
+        for got, wanted in (
+            ([plain(each) for each in entry.outcomes], expected),
+            ([_plain_end(each) for each in entry.ended], model.ended),
+            (by_lock(entry.events), by_lock(model.events)),
+        ):
+            if got != wanted:
+                raise Violation(
+                    f"entry {entry.first}, {entry.operations}: {got}, and should be {wanted}"
+                )
+
+    def _tell_history(
+        self, entry: Applied, promoted: Sequence[tuple[Waiting, LockName, Held]], appended: int
+    ) -> None:
+        """What came of which call, and what happened to holds by itself."""
         history = self._simulation.history
         now = self._world.now
-        for name, version in self.model.ended:
-            history.expiries.append(Expiry(LockName(name), version, appended, now))
-        for operation, outcome in zip(operations, outcomes, strict=True):
+        for event in entry.events:
+            if event.kind == "expired" or (event.kind == "released" and event.reason):
+                history.moments.append(
+                    Moment(event.kind, event.name, event.owner, event.version, appended, now)
+                )
+        for place, name, hold in promoted:
+            kind, request = kind_of(place.first), place.last.request
+            history.moments.append(
+                Moment("acquired", name, hold.owner, hold.version, appended, now, kind, request)
+            )
+            for tag in place.tags:
+                history.promoted[tag].append(Granted(hold.version, 0))
+        for number, (operation, outcome) in enumerate(
+            zip(entry.operations, entry.outcomes, strict=True)
+        ):
             tag = tag_of(operation)
-            if tag is not None:
+            if isinstance(outcome, Blocked):
+                self._blocked[entry.first + number] = tag
+            elif tag is not None:
                 history.outcomes[tag].append(outcome)
                 history.applied.setdefault(tag, now)
-            if isinstance(outcome, Granted) and isinstance(operation, Acquire):
-                self._check_grant(operation, outcome, first)
+        for ended in entry.ended:
+            tag = self._blocked.pop(ended.ticket)
+            if tag is not None:
+                history.outcomes[tag].append(ended.outcome)
+                history.applied.setdefault(tag, now)
 
     def _append_time(self, process: Process, first: int) -> int:
         entry = process.core.log.entry_at(Index(first))
         assert entry is not None
         return self._appended.get((entry.term, entry.first), 0)
-
-    def _check_grant(self, operation: Acquire, outcome: Granted, first: int) -> None:
-        """I2: a version is above all before it, and not below its index."""
-        version = outcome.version
-        if version in self._versions:
-            if self._versions[version] != operation.name:
-                raise Violation(f"I2: version {version} is granted again, by entry {first}")
-        elif version <= self.last_version or version < first:
-            raise Violation(f"I2: version {version} in entry {first}, after {self.last_version}")
-        else:
-            self._versions[version] = operation.name
-            self.last_version = version
 
     def _check_stamp(self, stamp_ms: int, appended: int) -> None:
         """I8: the replicated clock never runs faster than the fastest clock."""
@@ -383,28 +408,50 @@ class Safety:
         locks = [table.locks.get(name) for name in self._simulation.history.keys]
         head = (table.clock_ms, table.unix_offset_ms, table.last_version, table.totals)
         answers = list(table.requests._queue.values())
-        return _encoder.encode((head, locks, answers, list(table.means.means.items())))
+        places = [*table.queues.places.values(), *table.departing]
+        return _encoder.encode((head, locks, places, answers, list(table.means.means.items())))
 
     # --- at rest ---------------------------------------------------------------------------------
 
     def check_equal(self, processes: Sequence[Process]) -> None:
-        """All replicas are at one index with one state, and each agrees with itself and the model."""
+        """All replicas are at one index with one state, and each agrees with itself."""
         images = {process.id: self._image(process.node.table) for process in processes}
         if len(set(images.values())) > 1:
             raise Violation(f"the states differ at rest: {images}")
         for process in processes:
             process.node.table.check()
-        table = processes[0].node.table
-        held = {name: (lock.holds[0].owner, lock.holds[0].version) for name, lock in table.locks}
-        expected = {name: (hold.owner, hold.version) for name, hold in self.model.held.items()}
-        now = table.clock_ms
-        overdue = {name for name, lock in table.locks if 0 < lock.next_deadline_ms <= now}
-        if {name: each for name, each in held.items() if name not in overdue} != expected:
-            raise Violation(f"the locks are {held}, and should be {expected}")
+
+    def check_nobody_waits(self, table: LockTable) -> None:
+        """H6: once nobody asks, every wait comes to its end."""
+        places = list(table.queues.places.values())
+        if places or self.referee.tickets:
+            raise Violation(f"H6: {places} wait for ever, and {self.referee.tickets}")
+
+    def check_nothing_leaks(self) -> None:
+        """H9: nothing is held for a client that has gone, once there was time to tell the log."""
+        knobs = self._simulation.knobs
+        since = self._world.now - int(_TOLD * self._simulation.rate_max)
+        if since < self.calm_since:
+            return
+        for name, holds in self.referee.holds.items():
+            for hold in holds.values():
+                if hold.client is not None:
+                    gone = self._connections[hold.client].gone_at
+                    if max(gone, self.calm_since) < since - knobs.node_gone_ms * MS:
+                        raise Violation(f"H9: {hold} of {name!r} outlives its client")
+                elif self._nobody_knows_of(hold, since - knobs.waiter_grace_ms * MS):
+                    raise Violation(f"H9: {hold} of {name!r} was granted to who had gone")
+
+    def _nobody_knows_of(self, hold: Held, since: int) -> bool:
+        """Whether it was granted to a client that waited, and had left before it could be told."""
+        client = options_of(hold.asked).client
+        if hold.is_heard or client is None or not waits(hold.asked):
+            return False
+        connection = self._connections[client]
+        if connection.process.is_dead or tag_of(hold.asked) in connection.told:
+            return False
+        return connection.has_left and max(connection.gone_at, hold.since, self.calm_since) < since
 
 
-def _plain(outcome: Any) -> Any:
-    """Without the advice, which the model does not compute."""
-    if isinstance(outcome, Held):
-        return msgspec.structs.replace(outcome, advice=NO_ADVICE)
-    return outcome
+def _plain_end(ended: Ended) -> Ended:
+    return replace(ended, outcome=plain(ended.outcome))

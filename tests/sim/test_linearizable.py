@@ -8,15 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sim.linearizable import NEVER, RULES, State, Step, explain
+from tests.sim.linearizable import NEVER, RULES, Hold, Kind, State, Step, explain
 
-A, B = b"a", b"b"
+A, B, C = b"a", b"b", b"c"
+
+
+READER, AGAIN = Kind(shared=True), Kind(reentrant=True)
+OF_TWO, BOTH = Kind(limit=2), Kind(limit=2, permits=2)
 
 
 def acquire(
-    owner: bytes, invoked: int, returned: int, *reply: object, request: bytes = b""
+    owner: bytes,
+    invoked: int,
+    returned: int,
+    *reply: object,
+    request: bytes = b"",
+    hold: Kind = Kind(),  # noqa: B008
 ) -> Step:
-    return Step("acquire", invoked, returned, owner, request=request, reply=reply or None)
+    return Step(
+        "acquire", invoked, returned, owner, request=request, reply=reply or None, hold=hold
+    )
+
+
+def promote(owner: bytes, invoked: int, returned: int, version: int, hold: Kind) -> Step:
+    return Step("promote", invoked, returned, owner, version, hold=hold)
 
 
 def release(owner: bytes, invoked: int, returned: int, *reply: object, version: int = 0) -> Step:
@@ -91,6 +106,38 @@ POSSIBLE = {
         release(A, 2, 3, "stale", 2, version=1),
         get(4, 5, "info", A, 2),
     ],
+    "readers share": [
+        acquire(A, 0, 1, "granted", 1, hold=READER),
+        acquire(B, 2, 3, "granted", 2, hold=READER),
+        get(4, 5, "info", A, 1, B, 2),
+        release(A, 6, 7, "released"),
+        acquire(C, 8, 9, "held", B, 2),
+    ],
+    "permits are counted": [
+        acquire(A, 0, 1, "granted", 1, hold=OF_TWO),
+        acquire(B, 2, 3, "held", A, 1, hold=BOTH),
+        acquire(C, 4, 5, "granted", 2, hold=OF_TWO),
+    ],
+    "a re-entrant hold is given back as often as it was taken": [
+        acquire(A, 0, 1, "granted", 1, hold=AGAIN),
+        acquire(A, 2, 3, "granted", 1, hold=AGAIN),
+        release(A, 4, 5, "released", 1),
+        acquire(B, 6, 7, "held", A, 1),
+        release(A, 8, 9, "released", 0),
+        acquire(B, 10, 11, "granted", 2),
+    ],
+    "a repeated request for what was waited for counts once": [
+        Step("promote", 0, 1, A, 1, b"r", hold=AGAIN),
+        acquire(A, 2, 3, "granted", 1, request=b"r", hold=AGAIN),
+        release(A, 4, 5, "released", 0),
+        acquire(A, 6, 7, "lost", 1, request=b"r", hold=AGAIN),
+    ],
+    "who waits in line is next": [
+        acquire(A, 0, 1, "granted", 1),
+        release(A, 2, 9, "released"),
+        promote(B, 3, 5, 2, Kind()),
+        acquire(C, 6, 7, "timedout", B, 2),
+    ],
 }
 
 IMPOSSIBLE = {
@@ -146,6 +193,29 @@ IMPOSSIBLE = {
         acquire(A, 0, 1, "granted", 1),
         acquire(B, 2, 3, "granted", 2),
         Step("break", 4, 5, version=0, reply=("broken", A, 1)),
+    ],
+    "a writer beside a reader": [
+        acquire(A, 0, 1, "granted", 1, hold=READER),
+        acquire(B, 2, 3, "granted", 2),
+    ],
+    "a writer who is handed the lock beside a reader": [
+        acquire(A, 0, 1, "granted", 1, hold=READER),
+        promote(B, 2, 3, 2, Kind()),
+    ],
+    "more permits than there are": [
+        acquire(A, 0, 1, "granted", 1, hold=OF_TWO),
+        acquire(B, 2, 3, "granted", 2, hold=BOTH),
+    ],
+    "a re-entrant hold that one release ends": [
+        acquire(A, 0, 1, "granted", 1, hold=AGAIN),
+        acquire(A, 2, 3, "granted", 1, hold=AGAIN),
+        release(A, 4, 5, "released"),
+        acquire(B, 6, 7, "granted", 2),
+    ],
+    "a reader who is not told of": [
+        acquire(A, 0, 1, "granted", 1, hold=READER),
+        acquire(B, 2, 3, "granted", 2, hold=READER),
+        get(4, 5, "info", A, 1),
     ],
 }
 
@@ -241,8 +311,8 @@ def test_it_rejects_most_histories_of_a_lock_that_two_can_hold() -> None:
 
 def test_every_rule_leaves_the_state_alone_without_need() -> None:
     """Rules give new states, or the same one; they never change one in place."""
-    state = State(A, 3, 3)
+    state = State((Hold(A, 3),), 3)
     for kind, rule in RULES.items():
         reply = ("nil",) if kind == "get" else (1,) if kind == "check" else None
         rule(state, Step(kind, 0, 1, A, 3, reply=reply))
-        assert state == State(A, 3, 3)
+        assert state == State((Hold(A, 3),), 3)

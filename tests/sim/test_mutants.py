@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.sim import mutants
-from tests.sim.mutants import MUTANTS, Caught, find, knobs_of, record
+from tests.sim.mutants import Caught, find, record
+from tests.sim.planting import MUTANTS, WORLDS, knobs_of
 from tests.sim.simulation import Simulation
 
-MUTANTS_MIN = 30
+MUTANTS_MIN = 80
 CAUGHT = record()
 
 
@@ -18,7 +19,7 @@ def _worlds() -> Iterator[tuple[int, str]]:
     """Each seed and world once: most bugs are noticed in the same few."""
     seen: list[tuple[int, str]] = []
     for name, caught in CAUGHT.items():
-        world = (caught.seed, str(mutants.WORLDS.get(name)))
+        world = (caught.seed, str(WORLDS.get(name)))
         if world not in seen:
             seen.append(world)
             yield caught.seed, name
