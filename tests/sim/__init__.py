@@ -13,12 +13,15 @@ when. Nothing reads a clock, a set's order or a hash, so a run is the same byte 
     host         a machine, and the process on it, which drives a real Node as the runtime does
     network      links between hosts: loss, delay, order, partitions
     transfer     snapshots on their way from one host to another
-    clients      programs that take locks
+    clients      programs that take locks, and wait in line for them
+    asking       of which kind, and how
     faults       what strikes, when; and the operator who mends it
     safety       what must hold at every entry, on every replica (RELIABILITY I1-I12, Raft's own)
+    referee      the rules of holds, queues and grants, by what is asked and told alone
     history      what clients saw, and what must hold of it (RELIABILITY H1-H9)
     linearizable whether one lock can explain what clients saw of it
     simulation   one seed: faults, then healing, then rest
     campaign     many seeds
-    mutants      planted bugs, and the seeds that catch them
+    mutants      planted bugs, and the seeds that catch them; mutants_in_line, those of waiting and of
+                 kinds of locks; planting, how it is done
 """

@@ -10,7 +10,8 @@ and it is the same on every replica, as is the state.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,8 @@ _LOGS_EVERY = 64
 """Two logs are compared after so many entries."""
 _TOLD = 3 * S
 """When all is well, the log knows after so long that a client has gone."""
+_DEAF = 0.3
+"""How many processes collect no events, as far as somebody else does: they apply alike all the same."""
 _PROMPT = 1_000
 """With a cap of so many timed ends in an entry, none is ever late."""
 Results = tuple[Sequence[Outcome], Sequence[Ended], Sequence[Event]]
@@ -90,6 +93,8 @@ class Safety:
         self._results: dict[int, Results] = {}
         self._states: dict[int, bytes] = {}
         self._stamps: dict[int, int] = {}
+        self.met: Counter[str] = Counter()
+        """How often which operation, outcome, end of a wait and event came: what was tested at all."""
         self._blocked: dict[int, int | None] = {}
         """The calls that wait, by their tickets."""
 
@@ -283,13 +288,17 @@ class Safety:
         if table.last_version < known:
             raise Violation(f"{process.id}: the snapshot at {meta.index} forgets version {known}")
 
-        table.keeps_events = True
+        is_deaf = self._world.rng(f"deaf/{process.incarnation}").random() < _DEAF
 
         def apply(first: int, stamp_ms: int, operations: Sequence[Operation]) -> list[Outcome]:
+            table.keeps_events = first > self._applied_first or not is_deaf
             outcomes = LockTable.apply(table, first, stamp_ms, operations)
             ended = LockTable.take_ended(table)
             table.take_ended = lambda: ended  # type: ignore[method-assign]
-            applied = outcomes, ended, LockTable.take_events(table)
+            events = LockTable.take_events(table)
+            if not table.keeps_events:
+                events = list(self._results[first][2])
+            applied = outcomes, ended, events
             self._applied(
                 process, table, Applied(first, stamp_ms, operations, *applied, self._world.now)
             )
@@ -358,6 +367,7 @@ class Safety:
     ) -> None:
         """What came of which call, and what happened to holds by itself."""
         history = self._simulation.history
+        self.met.update(_names_of(entry))
         now = self._world.now
         for event in entry.events:
             if event.kind == "expired" or (event.kind == "released" and event.reason):
@@ -451,6 +461,17 @@ class Safety:
         if connection.process.is_dead or tag_of(hold.asked) in connection.told:
             return False
         return connection.has_left and max(connection.gone_at, hold.since, self.calm_since) < since
+
+
+def _names_of(entry: Applied) -> Iterator[str]:
+    """What there was in an entry."""
+    for each in (*entry.operations, *entry.outcomes):
+        yield type(each).__name__
+    for ended in entry.ended:
+        reason = getattr(ended.outcome, "reason", "")
+        yield f"ended: {reason or type(ended.outcome).__name__}"
+    for event in entry.events:
+        yield f"{event.kind} {event.reason.decode()}" if event.kind == "released" else event.kind
 
 
 def _plain_end(ended: Ended) -> Ended:

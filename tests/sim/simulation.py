@@ -8,9 +8,10 @@ more, and all replicas must hold the same, which is what the clients' histories 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -51,6 +52,7 @@ class Report:
     resumed: int = 0
     unknown: int = 0
     unfenced_lost: int = 0
+    met: Counter[str] = field(default_factory=Counter)
 
 
 class Simulation:
@@ -261,6 +263,7 @@ class Simulation:
             resumed=self.transfers.resumed,
             unknown=self.history.unknown,
             unfenced_lost=sum(resource.unfenced_lost for resource in self.resources.values()),
+            met=self.safety.met,
         )
 
 

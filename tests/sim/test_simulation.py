@@ -6,12 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from tests.sim.knobs import FAULTS, Knobs, draw
+from tests.sim.planting import LINES, PAUSES
 from tests.sim.simulation import Simulation, simulate
-from tests.sim.world import S, World
+from tests.sim.world import MS, S, World
 
 SLICE = range(1, 13)
 
@@ -22,6 +25,26 @@ def test_a_seed_is_clean(seed: int) -> None:
     assert report.violation == ""
     assert report.answered > 100, "clients were served"
     assert report.unknown == 0
+
+
+def test_clients_that_wait_meet_everything_that_may_happen_to_them() -> None:
+    """A checker that sees nothing finds nothing."""
+    met: Counter[str] = Counter()
+    for seed, faults in enumerate(2 * (PAUSES, {"kill": 1500 * MS}, {"transfer": 1 * S}), 1):
+        world = {**LINES, "disturbs": 0.6, "delay": 5 * MS, "has_model": True, "faults": faults}
+        report = Simulation(seed, knobs=replace(draw(World(seed).rng("knobs")), **world)).run()
+        assert report.violation == ""
+        met += report.met
+    wanted = {
+        "Acquire", "AcquireAll", "Cancel", "Disconnect", "NodeGone", "Unblock",
+        "Blocked", "Cancelled", "Deadlock", "Lost", "NotWaiting", "Queued", "Refused",
+        "ended: Granted", "ended: TimedOut", "ended: cancelled", "ended: disconnected",
+        "ended: replaced", "ended: unblocked",
+        "acquired", "broken", "cancelled", "expired", "queued", "renewed",
+        "released ", "released disconnected",
+    }  # fmt: skip
+    assert wanted - set(met) == set()
+    assert met["ended: Granted"] > 100
 
 
 def _digest(hash_seed: str) -> str:
