@@ -132,6 +132,11 @@ class FakeRuntime:
         """How long each reply would be waited for."""
         return [round(call.patience_s, 3) for _, call in self.calls]
 
+    @property
+    def alarms(self) -> int:
+        """How many are set."""
+        return sum(alarm.action is not None for _, _, alarm in self._heap)
+
     def pass_time(self, seconds: float) -> None:
         """Let time pass."""
         until = self.now + seconds

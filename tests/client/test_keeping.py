@@ -60,6 +60,19 @@ class TestRenewal:
         assert lock.runtime.sent == [RELEASE]
         assert not lock.lost
 
+    def test_no_alarm_is_left_of_it(self) -> None:
+        lock = holding(RELEASED)
+        lock.release()
+        assert lock.runtime.alarms == 0
+
+    def test_a_hold_that_another_one_follows_is_no_longer_renewed(self) -> None:
+        """The same object takes the lock again: its first hold is forgotten."""
+        lock = holding(granted(9), otherwise=renewed(version=9))
+        lock.acquire()
+        lock.runtime.calls.clear()
+        lock.runtime.pass_time(35.0)
+        assert lock.runtime.sent == ["LOCK.RENEW lock me VERSION 9 TTL 30000"] * 3
+
     def test_one_under_way_does_not_outlive_the_release(self) -> None:
         """It meets trouble, pauses, and finds that there is nothing to renew."""
         lock = holding(CUT_OFF, RELEASED, otherwise=renewed())
@@ -89,6 +102,15 @@ class TestRenewal:
         assert extension == 0.0
         assert renewals[0] == pytest.approx(130 - 20 - margin_s(30), abs=3)
         assert lock.runtime.sent[1:] == [renew()] * len(renewals)
+
+    def test_nor_when_it_is_made_longer_while_a_renewal_meets_trouble(self) -> None:
+        lock = holding(NO_LEADER, otherwise=renewed())
+        lock.runtime.pass_time(10.0)
+        lock.extend(100.0, replace_ttl=True)
+        lock.runtime.pass_time(1.0)
+        *_, last = lock.runtime.sent
+        assert lock.runtime.sent[:2] == [renew(), renew(100_000)]
+        assert int(last.split()[-1]) > 90_000
 
     @pytest.mark.parametrize("trouble", [CUT_OFF, IN_DOUBT, NO_LEADER, SILENCE, Unsent(CUT_OFF)])
     def test_trouble_is_tried_again(self, trouble: Any) -> None:
