@@ -215,6 +215,8 @@ class Node:
         self._give_up_unserved(now_ms)
         self._departures.look(now_ms)
         self._waits.look(now_ms, self._pipeline.serial)
+        core = self.core
+        self.table.prepare(core.clock_ms if core.is_leader else core.heard_clock_ms)
         if self.core.is_leader and self._absences.is_due(now_ms):
             self._look_for_absent(now_ms)
 

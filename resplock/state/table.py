@@ -133,6 +133,11 @@ class LockTable(Ledger):
             return True
         return 0 < self.requests.next_deadline_ms <= now_ms
 
+    def prepare(self, now_ms: int) -> None:
+        """Put in order a part of what ends soon. To be called at every tick; see `Timers.prepare`."""
+        self.timers.prepare(now_ms)
+        self.queues.timers.prepare(now_ms)
+
     @property
     def has_deadlines(self) -> bool:
         """Whether anything in the table ends with time, so that the clock must not be lost."""

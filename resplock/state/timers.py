@@ -21,10 +21,13 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
+from resplock import limits
 from resplock.types import LockName
 
 _BUCKET_BITS = 8
 """A bucket of the wheel is 2^8 ms."""
+_FEW_BITS = 3
+"""One for each 2^3 in the heap is pushed sooner than the heap is made anew."""
 
 
 Name = TypeVar("Name", LockName, int)
@@ -84,17 +87,37 @@ class Timers(Generic[Name]):
             heappop(near)
         return None
 
+    def prepare(self, now_ms: int) -> None:
+        """Move a part of what ends in this quarter of a second, or in the next one, to the heap.
+
+        Called every few milliseconds, it leaves little for `due` to move at once, however much ends
+        together. It changes nothing of what `due` says. now_ms: about the clock of `due`.
+        """
+        current = now_ms >> _BUCKET_BITS
+        for number in (current, current + 1):
+            bucket = self._buckets.get(number)
+            if bucket and len(bucket) > limits.ENDS_PREPARED:
+                for _ in range(limits.ENDS_PREPARED):
+                    name, deadline_ms = bucket.popitem()
+                    heappush(self._near, (deadline_ms, name))
+                return
+
     def _open_buckets(self, stamp_ms: int) -> None:
         current = stamp_ms >> _BUCKET_BITS
         if current < self._near_end:
             return
         self._near_end = current + 1
-        opened = False
         while self._order and self._order[0] <= current:
             names = self._buckets.pop(heappop(self._order))
             if names:
                 self._filled -= 1
-                self._near += zip(names.values(), names.keys(), strict=True)
-                opened = True
-        if opened:
-            heapify(self._near)
+                self._put_near(names)
+
+    def _put_near(self, names: dict[Name, int]) -> None:
+        near = self._near
+        if len(names) < len(near) >> _FEW_BITS:
+            for name, deadline_ms in names.items():
+                heappush(near, (deadline_ms, name))
+        else:
+            near += zip(names.values(), names.keys(), strict=True)
+            heapify(near)

@@ -37,11 +37,19 @@ A, B = lock_name(0, b"a"), lock_name(0, b"b")
             st.tuples(st.just("set"), st.integers(0, 9), st.integers(1, 3000)),
             st.tuples(st.just("clear"), st.integers(0, 9), st.just(0)),
             st.tuples(st.just("pass"), st.just(0), st.integers(0, 900)),
+            st.tuples(st.just("prepare"), st.just(0), st.integers(0, 400)),
         ),
         max_size=60,
-    )
+    ),
+    st.integers(1, 4),
 )
-def test_timers_give_what_is_due_in_order(steps: list[tuple[str, int, int]]) -> None:
+def test_timers_give_what_is_due_in_order(steps: list[tuple[str, int, int]], prepared: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "ENDS_PREPARED", prepared)
+        give_what_is_due_in_order(steps)
+
+
+def give_what_is_due_in_order(steps: list[tuple[str, int, int]]) -> None:
     deadlines: dict[LockName, int] = {}
     timers = Timers(lambda name: deadlines.get(name, 0))
     now = 0
@@ -58,6 +66,8 @@ def test_timers_give_what_is_due_in_order(steps: list[tuple[str, int, int]]) -> 
             timers.add(name, now + amount)
         elif step == "clear":
             clear(name)
+        elif step == "prepare":
+            timers.prepare(now + amount)
         else:
             now += amount
             expected = sorted((d, n) for n, d in deadlines.items() if d <= now)
@@ -72,6 +82,24 @@ def test_timers_give_what_is_due_in_order(steps: list[tuple[str, int, int]]) -> 
             assert not timers
         assert timers._filled == sum(map(bool, timers._buckets.values()))
         assert sorted(timers._order) == sorted(timers._buckets)
+
+
+def test_what_is_prepared_need_not_be_moved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ENDS_PREPARED", 10)
+    timers: Timers[int] = Timers(lambda _: 5_000)
+    for name in range(95):
+        timers.add(name, 5_000)
+    timers.prepare(4_000)
+    assert len(timers._near) == 0, "it is not soon enough"
+    moved = []
+    for _ in range(20):
+        before = len(timers._near)
+        timers.prepare(4_800)
+        moved.append(len(timers._near) - before)
+    assert moved == [10] * 9 + [0] * 11
+    assert timers.due(4_999) is None
+    assert timers.due(5_000) == (5_000, 0)
+    assert len(timers._near) == 95
 
 
 # --- slots ---------------------------------------------------------------------------------------
