@@ -134,8 +134,9 @@ async def test_those_who_say_nothing_make_way_and_are_closed_in_the_end() -> Non
             await eventually(lambda: len(one.peers._listener) == 0)
             for one_of_them in silent:
                 one_of_them.setblocking(False)
+                received = asyncio.get_running_loop().sock_recv(one_of_them, 10)
                 with contextlib.suppress(ConnectionError):
-                    assert one_of_them.recv(10) == b""
+                    assert await asyncio.wait_for(received, 5) == b""
         finally:
             for one_of_them in silent:
                 one_of_them.close()

@@ -88,11 +88,11 @@ class TestPartitions:
     ) -> None:
         """Nobody was told that it had happened."""
         leader, others = spread.leader(), spread.followers()
+        net.part([leader.id], ids(others))
+        reply = leader.call("LOCK.ACQUIRE", "undone", "me", "TTL", 0)
+        assert isinstance(reply, Failure)
+        assert reply.code == "INDOUBT"
         with trial.load(others) as load:
-            net.part([leader.id], ids(others))
-            reply = leader.call("LOCK.ACQUIRE", "undone", "me", "TTL", 0)
-            assert isinstance(reply, Failure)
-            assert reply.code == "INDOUBT"
             load.wait_for_grant()
             granted = by_field(spread.leader().call("LOCK.ACQUIRE", "undone", "you", "TTL", 0))
             assert granted["status"] == b"granted"
