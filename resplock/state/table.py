@@ -53,7 +53,7 @@ from resplock.operations import (
     Undelivered,
 )
 from resplock.state import ends, leaving, waiting
-from resplock.state.granting import PLAIN, claim, is_up, names_of
+from resplock.state.granting import PLAIN, claim, extend, is_up, names_of
 from resplock.state.ledger import Ledger, Slot
 from resplock.state.records import Hold, Lock, Remembered, heard
 from resplock.types import LockName, NodeId, StampMs
@@ -167,7 +167,7 @@ class LockTable(Ledger):
             return self._grant(slot, operation, index)
         if lock.holds[0].owner != operation.owner:
             return self._refuse(name, lock)
-        return self._extend(slot, lock, operation)
+        return extend(self, name, lock, lock.holds[0], operation, counts=True)
 
     def _acquire_all(self, operation: AcquireAll, index: int) -> Outcome:
         if operation.request:
@@ -230,24 +230,6 @@ class LockTable(Ledger):
         if self.keeps_events:
             self.tell("acquired", name, owner, version)
         return Granted(version, ttl_ms)
-
-    def _extend(self, slot: Slot, lock: Lock, operation: Acquire) -> Granted:
-        """The holder asks again: same version, and an end that is never earlier than it was."""
-        hold = lock.holds[0]
-        stamp_ms, ttl_ms = self.clock_ms, operation.ttl_ms
-        deadline_ms = stamp_ms + ttl_ms if ttl_ms else 0
-        if deadline_ms and (not hold.deadline_ms or deadline_ms < hold.deadline_ms):
-            ttl_ms, deadline_ms = hold.ttl_ms, hold.deadline_ms
-        extended = replace(
-            hold,
-            ttl_ms=ttl_ms,
-            deadline_ms=deadline_ms,
-            modified_at=self.now_unix_ms,
-            metadata=operation.metadata or hold.metadata,
-        )
-        self.put(operation.name, lock, Lock((extended,), deadline_ms))
-        self.tell("renewed", operation.name, hold.owner, hold.version)
-        return Granted(hold.version, extended.remaining_ms(stamp_ms))
 
     def _refuse(self, name: LockName, lock: Lock) -> Held:
         self.totals.refusals += 1

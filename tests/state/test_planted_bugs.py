@@ -126,12 +126,11 @@ def holds_expire_a_millisecond_early(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def extension_shortens_the_ttl(patch: pytest.MonkeyPatch) -> None:
-    def extend(self, slot, lock, operation):  # type: ignore[no-untyped-def]
-        hold = lock.holds[0]
-        self._set_ttl(operation.name, lock, hold, operation.ttl_ms)
+    def extend(self, name, lock, hold, operation, *, counts):  # type: ignore[no-untyped-def]
+        self._set_ttl(name, lock, hold, operation.ttl_ms)
         return Granted(hold.version, operation.ttl_ms)
 
-    patch.setattr(LockTable, "_extend", extend)
+    patch.setattr(table, "extend", extend)
 
 
 @plant
