@@ -1,11 +1,14 @@
-"""Results that are shown one a line, each with what is asked of it.
-
-Pure, but for printing.
-"""
+"""Results that are shown one a line, each with what is asked of it."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from bench.servers import BenchError, stop_on_sigterm
 
 
 class Line(NamedTuple):
@@ -51,3 +54,24 @@ def text(line: Line) -> str:
 def figure(value: float) -> str:
     """A target: with no more digits than it needs."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def run(program: str, results: Iterable[Line], options: argparse.Namespace) -> int:
+    """Show each result as it comes, write them to `options.json`; the program's exit status.
+
+    0; 1 when one is missed and `options.check` is set; 2 when they cannot be had.
+    """
+    stop_on_sigterm()
+    lines: list[Line] = []
+    try:
+        for line in results:
+            print(text(line), flush=True)
+            lines.append(line)
+    except (BenchError, OSError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    if options.json:
+        options.json.write_text(json.dumps([line._asdict() for line in lines], indent=1) + "\n")
+    return 1 if options.check and any(line.missed for line in lines) else 0

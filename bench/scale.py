@@ -12,7 +12,6 @@ Needs the clone's .venv. `make scale` runs it.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.client import Client, ErrorReply, encode
-from bench.lines import Line, text
+from bench.lines import Line, run
 from bench.probing import Probe
 from bench.servers import (
     SPARE_FILES,
@@ -34,7 +33,6 @@ from bench.servers import (
     data_parent,
     raise_file_limit,
     setting,
-    stop_on_sigterm,
 )
 from bench.terminal import progress
 
@@ -258,20 +256,7 @@ def measure(options: argparse.Namespace) -> Iterator[Line]:
 
 def main() -> int:
     options = parse_options()
-    stop_on_sigterm()
-    lines: list[Line] = []
-    try:
-        for line in measure(options):
-            print(text(line), flush=True)
-            lines.append(line)
-    except (BenchError, OSError) as error:
-        print(f"bench.scale: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    if options.json:
-        options.json.write_text(json.dumps([line._asdict() for line in lines], indent=1) + "\n")
-    return 1 if options.check and any(line.missed for line in lines) else 0
+    return run("bench.scale", measure(options), options)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import subprocess
 import sys
@@ -35,7 +34,7 @@ from typing import NamedTuple, TypeAlias
 
 from bench.client import Client
 from bench.cluster import Cluster, Node
-from bench.lines import Line, text
+from bench.lines import Line, run
 from bench.lockbench import Lockbench, parse_result
 from bench.probing import Probe
 from bench.report import Point
@@ -45,7 +44,6 @@ from bench.servers import (
     data_parent,
     raise_file_limit,
     setting,
-    stop_on_sigterm,
 )
 from bench.subscribers import listening
 from bench.terminal import bar, percentile, progress
@@ -402,20 +400,7 @@ def measure(options: argparse.Namespace) -> Iterator[Line]:
 
 def main() -> int:
     options = parse_options()
-    stop_on_sigterm()
-    lines: list[Line] = []
-    try:
-        for line in measure(options):
-            print(text(line), flush=True)
-            lines.append(line)
-    except (BenchError, OSError) as error:
-        print(f"bench.waiting: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    if options.json:
-        options.json.write_text(json.dumps([line._asdict() for line in lines], indent=1) + "\n")
-    return 1 if options.check and any(line.missed for line in lines) else 0
+    return run("bench.waiting", measure(options), options)
 
 
 if __name__ == "__main__":
