@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, TypeVar, Unpack
 
 from resplock.client.locks import AsyncLockBase, SyncLock
 from resplock.client.options import LockOptions
 from resplock.client.target import Name, Several, Target
+
+AnyLock = TypeVar("AnyLock", SyncLock, AsyncLockBase)
 
 
 class Semaphore(SyncLock):
@@ -48,7 +52,30 @@ class AsyncSemaphore(AsyncLockBase):
         super().__init__(redis, _semaphore(name, limit, permits), ttl, options)
 
 
-class RWLock:
+class _ReadersAndWriters(Generic[AnyLock]):
+    """What RWLock and AsyncRWLock share: all but the kind of lock that they make."""
+
+    _lock: Callable[..., AnyLock]
+
+    def __init__(
+        self, redis: Any, name: Name, ttl: float | None = 30.0, **options: Unpack[LockOptions]
+    ) -> None:
+        """ttl, options: as those of Lock, for readers and writers alike."""
+        self._name = name
+        self._of: Callable[[Target], AnyLock] = partial(
+            type(self)._lock, redis, ttl=ttl, options=options
+        )
+
+    def reader(self) -> AnyLock:
+        """A new lock that readers hold together."""
+        return self._of(_shared(self._name))
+
+    def writer(self) -> AnyLock:
+        """A new lock that one writer holds alone."""
+        return self._of(Target(self._name))
+
+
+class RWLock(_ReadersAndWriters[SyncLock]):
     """A lock that many readers or one writer hold.
 
         library = resplock.RWLock(client, "catalogue")
@@ -60,43 +87,13 @@ class RWLock:
     A writer that waits is not passed by readers that come later.
     """
 
-    def __init__(
-        self, redis: Any, name: Name, ttl: float | None = 30.0, **options: Unpack[LockOptions]
-    ) -> None:
-        """ttl, options: as those of Lock, for readers and writers alike."""
-        self._arguments = (redis, ttl, options)
-        self._name = name
-
-    def reader(self) -> SyncLock:
-        """A new lock that readers hold together."""
-        redis, ttl, options = self._arguments
-        return SyncLock(redis, _shared(self._name), ttl, options)
-
-    def writer(self) -> SyncLock:
-        """A new lock that one writer holds alone."""
-        redis, ttl, options = self._arguments
-        return SyncLock(redis, Target(self._name), ttl, options)
+    _lock = SyncLock
 
 
-class AsyncRWLock:
+class AsyncRWLock(_ReadersAndWriters[AsyncLockBase]):
     """RWLock for asyncio: `async with library.reader() as lock`."""
 
-    def __init__(
-        self, redis: Any, name: Name, ttl: float | None = 30.0, **options: Unpack[LockOptions]
-    ) -> None:
-        """See RWLock."""
-        self._arguments = (redis, ttl, options)
-        self._name = name
-
-    def reader(self) -> AsyncLockBase:
-        """A new lock that readers hold together."""
-        redis, ttl, options = self._arguments
-        return AsyncLockBase(redis, _shared(self._name), ttl, options)
-
-    def writer(self) -> AsyncLockBase:
-        """A new lock that one writer holds alone."""
-        redis, ttl, options = self._arguments
-        return AsyncLockBase(redis, Target(self._name), ttl, options)
+    _lock = AsyncLockBase
 
 
 class MultiLock(SyncLock):

@@ -8,11 +8,13 @@ followed here. RedisCluster has a pool for each node, and learns anew who leads 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from redis import RedisCluster
 from redis.exceptions import ConnectionError, MovedError, RedisClusterException
+
+SomeLink = TypeVar("SomeLink", bound="Fallible")
 
 
 class Link(Protocol):
@@ -68,32 +70,55 @@ class ClusterLink:
         self._is_stale = True
 
 
-class AnyLink:
-    """Several clients, one for each node, of which any one will do."""
+class Fallible(Protocol):
+    """What a link is in threads and in tasks."""
 
-    def __init__(self, clients: Sequence[Any]) -> None:
-        self._links = [link_of(client) for client in clients]
+    def failed(self, error: Exception) -> None:
+        """See Link."""
+
+
+class OneOf(Generic[SomeLink]):
+    """Links to several nodes, of which any one will do."""
+
+    def __init__(self, links: Sequence[SomeLink]) -> None:
+        self._links = links
         self._place = 0
 
-    def pool(self) -> Any:
-        """Of the node that answered last."""
-        return self._links[self._place].pool()
+    @property
+    def present(self) -> SomeLink:
+        """To the node that answered last."""
+        return self._links[self._place]
 
     def failed(self, error: Exception) -> None:
         """Go on to the next node, unless this one says where the leader is."""
-        self._links[self._place].failed(error)
+        self.present.failed(error)
         if not isinstance(error, MovedError):
             self._place = (self._place + 1) % len(self._links)
+
+
+class AnyLink(OneOf[Link]):
+    """Several clients, one for each node."""
+
+    def pool(self) -> Any:
+        """Of the node that answered last."""
+        return self.present.pool()
 
 
 def link_of(client: Any) -> Link:
     """The same for all locks of a client; for several clients, a new one."""
     if isinstance(client, list | tuple):
-        return AnyLink(client)
-    link = _links.get(client)
+        return AnyLink([link_of(each) for each in client])
+    kind = ClusterLink if isinstance(client, RedisCluster) else PlainLink
+    return kept(_links, client, kind)
+
+
+def kept(
+    links: weakref.WeakKeyDictionary[Any, SomeLink], client: Any, make: Callable[[Any], SomeLink]
+) -> SomeLink:
+    """The link of this client, which is made once."""
+    link = links.get(client)
     if link is None:
-        kind = ClusterLink if isinstance(client, RedisCluster) else PlainLink
-        link = _links[client] = kind(client)
+        link = links[client] = make(client)
     return link
 
 

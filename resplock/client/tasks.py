@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError, MovedError, RedisClusterException
 
 from resplock.client.effects import Call, Effect, Heed, Mutex, Sleep, Steps, Take, patience_of
 from resplock.client.hold import Hold
-from resplock.client.links import pool_at, settings_at
+from resplock.client.links import OneOf, kept, pool_at, settings_at
 from resplock.client.lost import LostBase
 from resplock.client.pauses import TROUBLE_MOST_S
 from resplock.client.settings import ANSWER_S
@@ -328,17 +328,16 @@ class ClusterLink:
         self._is_stale = True
 
 
-class AnyLink:
-    """Several clients, one for each node, of which any one will do."""
+class AnyLink(OneOf[AsyncLink]):
+    """Several clients, one for each node."""
 
-    def __init__(self, clients: Sequence[Any]) -> None:
-        self._links = [link_of(client) for client in clients]
-        self._place = 0
+    def __init__(self, links: Sequence[AsyncLink]) -> None:
+        super().__init__(links)
         self._taken: dict[Any, AsyncLink] = {}
 
     async def take(self) -> Any:
         """A connection to the node that answered last."""
-        link = self._links[self._place]
+        link = self.present
         connection = await link.take()
         self._taken[connection] = link
         return connection
@@ -349,24 +348,15 @@ class AnyLink:
 
     async def pool(self) -> tuple[Any, bool]:
         """Of the node that answered last."""
-        return await self._links[self._place].pool()
-
-    def failed(self, error: Exception) -> None:
-        """Go on to the next node, unless this one says where the leader is."""
-        self._links[self._place].failed(error)
-        if not isinstance(error, MovedError):
-            self._place = (self._place + 1) % len(self._links)
+        return await self.present.pool()
 
 
 def link_of(client: Any) -> AsyncLink:
     """The same for all locks of a client; for several clients, a new one."""
     if isinstance(client, list | tuple):
-        return AnyLink(client)
-    link = _links.get(client)
-    if link is None:
-        kind = ClusterLink if isinstance(client, RedisCluster) else PlainLink
-        link = _links[client] = kind(client)
-    return link
+        return AnyLink([link_of(each) for each in client])
+    kind = ClusterLink if isinstance(client, RedisCluster) else PlainLink
+    return kept(_links, client, kind)
 
 
 _links: weakref.WeakKeyDictionary[Any, AsyncLink] = weakref.WeakKeyDictionary()
