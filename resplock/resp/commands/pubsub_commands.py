@@ -23,6 +23,23 @@ def _confirmed(kind: str, what: str) -> Reply:
     )
 
 
+def _channels(name: str, *, absent: str = "", summary: str = "") -> Text:
+    """Channels; without any of them if `absent` says what that means."""
+    return Text(
+        name=name,
+        field="channels",
+        optional=bool(absent),
+        multiple=True,
+        most=_BYTES,
+        absent=absent,
+        summary=summary,
+    )
+
+
+_LISTED = (Pattern(name="pattern", optional=True, absent="all", summary="Those that match it."),)
+_LISTING = (Reply("channels", Kind.ARRAY, "The channels; a part of them if there are very many."),)
+_COUNTS = (Reply("counts", Kind.ARRAY, "Each channel, and its number of connections."),)
+
 _SUBCOMMANDS = (
     Command(
         name="PUBSUB CHANNELS",
@@ -30,12 +47,8 @@ _SUBCOMMANDS = (
         complexity="O(N) where N is the number of channels",
         group=Group.PUBSUB,
         flags=_PUBSUB_FLAGS,
-        arguments=(
-            Pattern(name="pattern", optional=True, absent="all", summary="Those that match it."),
-        ),
-        replies=(
-            Reply("channels", Kind.ARRAY, "The channels; a part of them if there are very many."),
-        ),
+        arguments=_LISTED,
+        replies=_LISTING,
     ),
     Command(
         name="PUBSUB HELP",
@@ -57,17 +70,8 @@ _SUBCOMMANDS = (
         complexity="O(N) where N is the number of channels",
         group=Group.PUBSUB,
         flags=_PUBSUB_FLAGS,
-        arguments=(
-            Text(
-                name="channel",
-                field="channels",
-                optional=True,
-                multiple=True,
-                most=_BYTES,
-                absent="none",
-            ),
-        ),
-        replies=(Reply("counts", Kind.ARRAY, "Each channel, and its number of connections."),),
+        arguments=(_channels("channel", absent="none"),),
+        replies=_COUNTS,
     ),
     Command(
         name="PUBSUB SHARDCHANNELS",
@@ -75,12 +79,8 @@ _SUBCOMMANDS = (
         complexity="O(N) where N is the number of channels",
         group=Group.PUBSUB,
         flags=_PUBSUB_FLAGS,
-        arguments=(
-            Pattern(name="pattern", optional=True, absent="all", summary="Those that match it."),
-        ),
-        replies=(
-            Reply("channels", Kind.ARRAY, "The channels; a part of them if there are very many."),
-        ),
+        arguments=_LISTED,
+        replies=_LISTING,
     ),
     Command(
         name="PUBSUB SHARDNUMSUB",
@@ -88,17 +88,8 @@ _SUBCOMMANDS = (
         complexity="O(N) where N is the number of channels",
         group=Group.PUBSUB,
         flags=_PUBSUB_FLAGS,
-        arguments=(
-            Text(
-                name="shardchannel",
-                field="channels",
-                optional=True,
-                multiple=True,
-                most=_BYTES,
-                absent="none",
-            ),
-        ),
-        replies=(Reply("counts", Kind.ARRAY, "Each channel, and its number of connections."),),
+        arguments=(_channels("shardchannel", absent="none"),),
+        replies=_COUNTS,
     ),
 )
 
@@ -109,15 +100,7 @@ COMMANDS = (
         complexity="O(N) where N is the number of channels",
         group=Group.PUBSUB,
         flags=_FLAGS,
-        arguments=(
-            Text(
-                name="channel",
-                field="channels",
-                multiple=True,
-                most=_BYTES,
-                summary=f"At most {_CHANNELS_MAX} a connection.",
-            ),
-        ),
+        arguments=(_channels("channel", summary=f"At most {_CHANNELS_MAX} a connection."),),
         details=(
             (
                 "What is published arrives as `message`, the channel and the text. On a RESP2 "
@@ -138,16 +121,7 @@ COMMANDS = (
         complexity="O(N) where N is the number of channels",
         group=Group.PUBSUB,
         flags=_FLAGS,
-        arguments=(
-            Text(
-                name="channel",
-                field="channels",
-                optional=True,
-                multiple=True,
-                most=_BYTES,
-                absent="all",
-            ),
-        ),
+        arguments=(_channels("channel", absent="all"),),
         replies=(_confirmed("unsubscribe", "channel"),),
     ),
     Command(
@@ -194,11 +168,8 @@ COMMANDS = (
         group=Group.PUBSUB,
         flags=_FLAGS,
         arguments=(
-            Text(
-                name="shardchannel",
-                field="channels",
-                multiple=True,
-                most=_BYTES,
+            _channels(
+                "shardchannel",
                 summary=f"At most {_CHANNELS_MAX} a connection, with those of SUBSCRIBE.",
             ),
         ),
@@ -212,16 +183,7 @@ COMMANDS = (
         complexity="O(N) where N is the number of channels",
         group=Group.PUBSUB,
         flags=_FLAGS,
-        arguments=(
-            Text(
-                name="shardchannel",
-                field="channels",
-                optional=True,
-                multiple=True,
-                most=_BYTES,
-                absent="all",
-            ),
-        ),
+        arguments=(_channels("shardchannel", absent="all"),),
         replies=(_confirmed("sunsubscribe", "channel"),),
     ),
     Command(
