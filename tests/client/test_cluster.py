@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,18 +27,6 @@ TTL_S = 6.0
 """Longer than a failover with the slowest client takes."""
 
 Connect = Callable[[Program, Cluster], Any]
-
-
-@pytest.fixture(params=["sync", "asyncio"])
-async def program(request: pytest.FixtureRequest) -> AsyncIterator[Program]:
-    made = Program(request.param)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    return f"cluster/{request.node.name}"
 
 
 def follower(program: Program, cluster: Cluster) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -20,23 +19,6 @@ from tests.e2e.waiting import DEADLINE_S, eventually
 from tests.e2e.wire import by_field
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(params=["sync", "asyncio"])
-async def program(request: pytest.FixtureRequest) -> AsyncIterator[Program]:
-    made = Program(request.param)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def r(program: Program, server: ServerProcess) -> Any:
-    return program.client(server.port)
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    return f"kinds/{request.node.name}"
 
 
 class TestSemaphore:

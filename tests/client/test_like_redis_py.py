@@ -4,7 +4,6 @@ finds what it knows. (After tests/test_lock.py of redis-py; polls where it sleep
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from redis.exceptions import LockError, LockNotOwnedError
 
 import resplock
 from tests.client.programs import Program, here
-from tests.e2e.process import ServerProcess
 from tests.e2e.waiting import now_ms
 from tests.e2e.wire import by_field
 
@@ -20,23 +18,6 @@ pytestmark = pytest.mark.e2e
 
 # With redis-py's defaults: nothing renews a lock, and it polls.
 AS_THERE = {"ttl": None, "auto_renew": False, "queue": False, "sleep": 0.01}
-
-
-@pytest.fixture(params=["sync", "asyncio"])
-async def program(request: pytest.FixtureRequest) -> AsyncIterator[Program]:
-    made = Program(request.param)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def r(program: Program, server: ServerProcess) -> Any:
-    return program.client(server.port)
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    return f"like/{request.node.name}"
 
 
 async def ttl_ms(r: Any, name: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -21,18 +20,6 @@ from tests.e2e.waiting import DEADLINE_S, eventually, now_ms
 from tests.e2e.wire import by_field
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(params=["sync", "asyncio"])
-async def program(request: pytest.FixtureRequest) -> AsyncIterator[Program]:
-    made = Program(request.param)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    return f"waiting/{request.node.name}"
 
 
 def waiter_count(server: ServerProcess, name: str) -> int:

@@ -37,9 +37,9 @@ from tests.node import (
 )
 from tests.node.schedule import Schedule
 from tests.node.servers import Trio
+from tests.planted import Plant, fails_its_test, fails_within
 
-Plant = Callable[[pytest.MonkeyPatch], None]
-SEEDS = 200
+SEEDS = range(200)
 
 
 # --- commands ------------------------------------------------------------------------------------
@@ -497,13 +497,7 @@ BY_TESTS: list[tuple[Plant, Callable[[], None]]] = [
 @pytest.mark.parametrize("plant", BY_SCHEDULES, ids=lambda plant: plant.__name__)
 def test_random_schedules_catch_it(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within a few hundred seeds."""
-    plant(monkeypatch)
-    for seed in range(SEEDS):
-        try:
-            Schedule(seed).run()
-        except AssertionError:
-            return
-    pytest.fail(f"{plant.__name__} was not noticed in {SEEDS} schedules")
+    fails_within(SEEDS, plant, lambda seed: Schedule(seed).run(), monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -515,7 +509,4 @@ def test_planted_bug_fails_its_test(
     plant: Plant, test: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which passes without it."""
-    test()
-    plant(monkeypatch)
-    with pytest.raises(AssertionError):
-        test()
+    fails_its_test(plant, test, monkeypatch)

@@ -20,7 +20,8 @@ from resplock.state.table import LockTable
 from resplock.types import NodeId
 from tests.node import test_waiting, test_waits
 from tests.node.schedule import Schedule
-from tests.node.test_planted_bugs import SEEDS, Plant, on, on_trio
+from tests.node.test_planted_bugs import SEEDS, on, on_trio
+from tests.planted import Plant, fails_its_test, fails_within
 
 
 def deliver_that_it_waits(patch: pytest.MonkeyPatch) -> None:
@@ -248,13 +249,7 @@ BY_TESTS: list[tuple[Plant, Callable[[], None]]] = [
 @pytest.mark.parametrize("plant", BY_SCHEDULES, ids=lambda plant: plant.__name__)
 def test_random_schedules_catch_it(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within a few hundred seeds."""
-    plant(monkeypatch)
-    for seed in range(SEEDS):
-        try:
-            Schedule(seed).run()
-        except AssertionError:
-            return
-    pytest.fail(f"{plant.__name__} was not noticed in {SEEDS} schedules")
+    fails_within(SEEDS, plant, lambda seed: Schedule(seed).run(), monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +261,4 @@ def test_planted_bug_fails_its_test(
     plant: Plant, test: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which passes without it."""
-    test()
-    plant(monkeypatch)
-    with pytest.raises(AssertionError):
-        test()
+    fails_its_test(plant, test, monkeypatch)

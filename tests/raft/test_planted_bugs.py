@@ -38,6 +38,7 @@ from resplock.raft.reads import ReadQueue
 from resplock.raft.replica import Replica
 from resplock.raft.roles import Role
 from resplock.types import Index, NodeId, StampMs, Term
+from tests.planted import Plant, fails_its_test, fails_within
 from tests.raft import (
     test_elections,
     test_feeding,
@@ -54,7 +55,6 @@ from tests.raft import (
 from tests.raft.schedule import Schedule
 from tests.raft.script import rewrite
 
-Plant = Callable[[pytest.MonkeyPatch], None]
 SEEDS = 300
 SCRIPTS = Path(__file__).parent / "golden"
 
@@ -631,13 +631,8 @@ def test_random_schedules_catch_it(
     plant: Plant, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within a few hundred seeds."""
-    plant(monkeypatch)
-    for seed in range(first, first + SEEDS):
-        try:
-            Schedule(seed).run()
-        except AssertionError:
-            return
-    pytest.fail(f"{plant.__name__} was not noticed in {SEEDS} schedules from {first} on")
+    seeds = range(first, first + SEEDS)
+    fails_within(seeds, plant, lambda seed: Schedule(seed).run(), monkeypatch)
 
 
 @pytest.mark.parametrize(("plant", "test"), BY_TESTS, ids=lambda each: each.__name__)
@@ -645,10 +640,7 @@ def test_planted_bug_fails_its_test(
     plant: Plant, test: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which passes without it."""
-    test()
-    plant(monkeypatch)
-    with pytest.raises(AssertionError):
-        test()
+    fails_its_test(plant, test, monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.redis_process import RedisProcess
+from tests.server.fakes import FakeServer
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    """A server whose engine answers when it is told to."""
+    return FakeServer()
 
 
 @pytest.fixture(scope="module")

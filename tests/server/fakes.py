@@ -403,3 +403,10 @@ def array(*argv: bytes) -> bytes:
     parts = [b"*%d\r\n" % len(argv)]
     parts += [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in argv]
     return b"".join(parts)
+
+
+def ask(server: FakeServer, client: FakeClient, *argv: bytes) -> list[Any]:
+    """Everything that the client is sent when it has called this."""
+    client.call(*argv)
+    server.settle()
+    return client.take()

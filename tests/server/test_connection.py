@@ -24,11 +24,6 @@ def log() -> Iterator[None]:
 
 
 @pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
 def client(server: FakeServer) -> FakeClient:
     return server.connect()
 

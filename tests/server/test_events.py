@@ -21,7 +21,7 @@ from resplock.server.pubsub import PubSub
 from resplock.types import key_of, lock_name
 from tests.redis_process import RedisProcess
 from tests.replies import parse_replies
-from tests.server.fakes import FakeClient, FakeServer, array
+from tests.server.fakes import FakeServer, array, ask
 
 budget = settings(max_examples=max(300, settings().max_examples))
 
@@ -381,17 +381,6 @@ class TestWatching:
 
 
 # --- through connections -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-def ask(server: FakeServer, client: FakeClient, *argv: bytes) -> list[Any]:
-    client.call(*argv)
-    server.settle()
-    return client.take()
 
 
 class TestConnections:

@@ -12,11 +12,6 @@ from tests.server.fakes import FakeClient, FakeServer
 
 
 @pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
 def client(server: FakeServer) -> FakeClient:
     return server.connect()
 

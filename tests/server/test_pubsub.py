@@ -12,7 +12,7 @@ from resplock import limits
 from resplock.errors import CommandError
 from resplock.server.pubsub import Outbox, PubSub
 from tests.replies import parse_replies
-from tests.server.fakes import FakeClient, FakeServer
+from tests.server.fakes import FakeServer, ask
 
 
 @pytest.fixture(autouse=True)
@@ -181,17 +181,6 @@ class TestBounds:
         assert len(pubsub.channels()) == 11
         monkeypatch.setattr(limits, "LIST_STEPS_MAX", 40)
         assert len(pubsub.channels(b"?*?")) == 10
-
-
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-def ask(server: FakeServer, client: FakeClient, *argv: bytes) -> list[Any]:
-    client.call(*argv)
-    server.settle()
-    return client.take()
 
 
 class TestConnections:
