@@ -21,9 +21,9 @@ from types import TracebackType
 from typing import Self
 
 ROOT = Path(__file__).parent.parent
-PORTS = range(20_000, 32_000)
-"""Below those that the kernel gives to outgoing connections, one of which could otherwise take the
-port of a server while that is down."""
+PORTS = range(20_000, 22_700)
+"""With their peer ports (10,000 above) below those that the kernel gives to outgoing connections, one of
+which could otherwise take the port of a server before that listens."""
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
 SPARE_FILES = 200
