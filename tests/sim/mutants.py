@@ -37,14 +37,14 @@ from resplock.raft.progress import Progress
 from resplock.raft.reads import ReadQueue
 from resplock.raft.replica import Replica
 from resplock.raft.roles import Role
-from resplock.state import ends
+from resplock.state import ends, table
 from resplock.state.groups import Groups
 from resplock.state.ledger import Ledger
-from resplock.state.records import Hold
+from resplock.state.records import Hold, Lock
 from resplock.state.requests import Requests
 from resplock.state.table import LockTable
 from resplock.state.timers import Timers
-from resplock.types import Index
+from resplock.types import Index, LockName
 from tests.raft import test_planted_bugs as in_core
 from tests.sim import mutants_in_line  # noqa: F401  (registers its own)
 from tests.sim.knobs import Knobs
@@ -722,12 +722,13 @@ def holds_never_end(patch: Patch) -> None:
 def asking_again_shortens_the_ttl(patch: Patch) -> None:
     """The holder asks again with a smaller TTL, and its hold ends sooner."""
 
-    def _extend(self: LockTable, slot: Any, lock: Any, operation: Acquire) -> Granted:
-        hold = lock.holds[0]
-        self._set_ttl(operation.name, lock, hold, operation.ttl_ms)
+    def extend(
+        self: LockTable, name: LockName, lock: Lock, hold: Hold, operation: Acquire, *, counts: bool
+    ) -> Granted:
+        self._set_ttl(name, lock, hold, operation.ttl_ms)
         return Granted(hold.version, operation.ttl_ms)
 
-    patch.setattr(LockTable, "_extend", _extend)
+    patch.setattr(table, "extend", extend)
 
 
 @mutant
