@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -52,14 +53,21 @@ def data_parent() -> Path:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    for port in random.Random().sample(PORTS, 100):
+    """A port of 127.0.0.1 that nobody listens on now, and that was not given lately."""
+    for port in random.Random().sample(PORTS, len(PORTS)):
+        if port in _given_lately:
+            continue
         try:
             socket.create_server(("127.0.0.1", port)).close()
         except OSError:
             continue
+        _given_lately.append(port)
         return port
-    raise BenchError(f"no free port among 100 of {PORTS.start} to {PORTS.stop - 1}")
+    raise BenchError(f"no free port from {PORTS.start} to {PORTS.stop - 1}")
+
+
+_given_lately: deque[int] = deque(maxlen=100)
+"""The servers of a cluster are named before the first of them listens."""
 
 
 class Server:

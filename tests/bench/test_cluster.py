@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from bench.cluster import Status, agreed_leader, leader_of_whole, status_of
+from bench.servers import free_port
 
 
 class TestLeader:
@@ -48,3 +49,9 @@ class TestLeader:
         behind = self.FOLLOWER._replace(**lag)
         assert agreed_leader([self.LEADER, behind]) == "n1"
         assert leader_of_whole([self.LEADER, behind]) is None
+
+
+def test_no_port_is_given_twice_to_one_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.servers.PORTS", range(20_000, 20_040))
+    ports = [free_port() for _ in range(14)]  # of seven nodes, for clients and for peers
+    assert len(set(ports)) == 14
