@@ -58,6 +58,8 @@ METADATA_VALUE_BYTES_MAX = 256
 PATTERN_BYTES_MAX = 1024
 TTL_MS_DEFAULT = 30_000
 TTL_MS_MAX = 24 * 3600 * 1000
+EXPIRY_MS_MAX = INTEGER_MAX - 2**42
+"""The TTL of a string key; so that it ends within the integers whatever the clock says."""
 WAIT_MS_MAX = 600_000
 PRIORITY_MIN, PRIORITY_MAX = -1000, 1000
 ACQUIRE_ALL_KEYS_MAX = 128

@@ -172,6 +172,79 @@ class Undelivered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=13
     request: bytes = b""
 
 
+# Redis's commands on string keys. A key is a lock and its value the owner: `resplock.state.strings`.
+
+
+class SetString(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=20):
+    """SET, SETNX, SETEX, PSETEX, GETSET. Answer: Done, or Number 1 with `counts`; Bulk of the value
+    before with `gives_old`. When the condition does not hold: Bulk of nothing, or Number 0.
+
+    Until `at_ms` (unix milliseconds) if it is not 0, else for `ttl_ms`. `condition`: NX (only a key
+    that is not there), XX (only one that is), or empty.
+    """
+
+    name: LockName
+    value: bytes
+    ttl_ms: TtlOrKeep = 0
+    condition: str = ""
+    at_ms: Natural = 0
+    gives_old: bool = False
+    counts: bool = False
+
+
+class Delete(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=21):
+    """DEL or UNLINK of one key. Answer: Number of the keys deleted."""
+
+    name: LockName
+
+
+class DeleteAll(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=22):
+    """DEL or UNLINK of several keys. Answer: Number of the keys deleted."""
+
+    names: tuple[LockName, ...]
+
+
+class DeleteIf(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=23):
+    """DELIFEQ, DELEX: delete the key if its value equals this, or else if it does not. Answer: Number."""
+
+    name: LockName
+    value: bytes
+    is_equal: bool = True
+
+
+class GetDelete(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=24):
+    """GETDEL. Answer: Bulk of the value."""
+
+    name: LockName
+
+
+class GetExpire(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=25):
+    """GETEX: the times are those of SetString. Answer: Bulk of the value."""
+
+    name: LockName
+    ttl_ms: TtlOrKeep = KEEP_TTL
+    at_ms: Natural = 0
+
+
+class Expire(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=26):
+    """EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT: `ms` from now, or in unix time. A time that is past
+    deletes the key. Answer: Number 1, or 0 when there is no key or the conditions do not hold.
+
+    `conditions`, of NX, XX, GT and LT, must hold together.
+    """
+
+    name: LockName
+    ms: Annotated[int, Meta(ge=-limits.INTEGER_MAX, le=limits.INTEGER_MAX)]
+    is_unix: bool = False
+    conditions: tuple[str, ...] = ()
+
+
+class Persist(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=27):
+    """PERSIST: the key ends with time no longer. Answer: Number 1, or 0 when it never did."""
+
+    name: LockName
+
+
 Operation: TypeAlias = (
     Acquire
     | Release
@@ -186,6 +259,14 @@ Operation: TypeAlias = (
     | NodeGone
     | Unblock
     | Undelivered
+    | SetString
+    | Delete
+    | DeleteAll
+    | DeleteIf
+    | GetDelete
+    | GetExpire
+    | Expire
+    | Persist
 )
 
 
@@ -241,7 +322,45 @@ class CountLocks(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=6):
     db: int
 
 
-Query: TypeAlias = GetLock | ListLocks | CheckVersion | GetBackoff | GetStats | CountLocks
+class GetString(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=20):
+    """GET. Answer: Bulk."""
+
+    name: LockName
+
+
+class GetLength(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=21):
+    """STRLEN. Answer: Number."""
+
+    name: LockName
+
+
+class GetType(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=22):
+    """TYPE. Answer: Status, `string` or `none`."""
+
+    name: LockName
+
+
+class GetTtl(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=23):
+    """TTL, PTTL, EXPIRETIME, PEXPIRETIME. Answer: Number; -1 when it never ends, -2 without a key.
+
+    `unit_ms` is 1000 or 1; `is_unix`: when it ends, not how long it lasts.
+    """
+
+    name: LockName
+    unit_ms: Natural
+    is_unix: bool = False
+
+
+class CountKeys(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=24):
+    """EXISTS, TOUCH: how many of these are there, each as often as it is named. Answer: Number."""
+
+    names: tuple[LockName, ...]
+
+
+StringQuery: TypeAlias = GetString | GetLength | GetType | GetTtl | CountKeys
+Query: TypeAlias = (
+    GetLock | ListLocks | CheckVersion | GetBackoff | GetStats | CountLocks | StringQuery
+)
 
 
 # --- outcomes of operations ----------------------------------------------------------------------
@@ -425,6 +544,32 @@ class Refused(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=48):
     text: str
 
 
+class Bulk(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=60):
+    """A value, or that there is none."""
+
+    value: bytes | None
+
+
+class Number(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=61):
+    """An integer of 64 bits."""
+
+    value: int
+
+
+class Status(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=62):
+    """A word, such as `string`."""
+
+    text: str
+
+
+class WrongType(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=63):
+    """A string command on a shared lock or a semaphore. Nothing was done."""
+
+
+Replied: TypeAlias = Bulk | Number | Status | WrongType
+"""What string commands are answered, besides Done."""
+
+
 Outcome: TypeAlias = (
     Granted
     | Held
@@ -447,6 +592,7 @@ Outcome: TypeAlias = (
     | Cancelled
     | Refused
     | Busy
+    | Replied
 )
 """What `apply` answers."""
 
@@ -475,10 +621,11 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
 class Event(msgspec.Struct, frozen=True, gc=False):
     """What happened to a lock, for those who watch it.
 
-    `kind`: acquired, released, expired, renewed, broken, queued, cancelled (and deleted, of string
-    commands). `version` is the hold's, 0 for queued and cancelled. `reason` of broken is the
-    operator's; of cancelled: timeout, cancelled, disconnected, unblocked; of released: empty when
-    its owner did it, disconnected (ONCLOSE), or unclaimed (nobody came back for the grant).
+    `kind`: acquired, released, expired, renewed, broken, deleted, queued, cancelled. `version` is the
+    hold's, 0 for queued and cancelled. `reason` of broken is the operator's; of cancelled: timeout,
+    cancelled, disconnected, unblocked; of released: empty when its owner did it, disconnected
+    (ONCLOSE), or unclaimed (nobody came back for the grant); of deleted: empty, or replaced (another
+    value was set).
     """
 
     kind: str
@@ -568,7 +715,7 @@ class Stats(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=22):
     clock_ms: StampMs
 
 
-Answer: TypeAlias = LockInfo | None | LockPage | int | Advice | Stats
+Answer: TypeAlias = LockInfo | None | LockPage | int | Advice | Stats | Replied
 
 
 def encode_run(operations: list[Operation]) -> bytes:

@@ -27,6 +27,7 @@ from resplock.operations import (
     Operation,
     Outcome,
     Query,
+    Replied,
     Stats,
     Unapplied,
 )
@@ -73,7 +74,7 @@ class Advised(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=31):
 
 
 _Packed: TypeAlias = (
-    Outcome | Unapplied | LockInfo | LockPage | Stats | Refused | Advised | int | None
+    Outcome | Unapplied | LockInfo | LockPage | Stats | Replied | Refused | Advised | int | None
 )
 
 

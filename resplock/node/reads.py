@@ -15,10 +15,11 @@ from typing import TypeAlias
 
 from resplock.errors import CommandError
 from resplock.node.runs import Answers, Client, Result
-from resplock.operations import CheckVersion, GetBackoff, GetLock, Query
+from resplock.operations import CheckVersion, GetBackoff, GetLock, Query, StringQuery
 from resplock.raft.core import RaftCore
 from resplock.raft.ready import ReadState
 from resplock.state import queries
+from resplock.state.strings import names_of_query
 from resplock.state.table import LockTable
 from resplock.types import LockName, StampMs
 
@@ -103,4 +104,6 @@ def _overdue(table: LockTable, query: Query, stamp_ms: StampMs) -> Sequence[Lock
     """
     if isinstance(query, GetLock | CheckVersion | GetBackoff):
         return (query.name,) if table.overdue(query.name, stamp_ms) else None
+    if isinstance(query, StringQuery):
+        return [name for name in names_of_query(query) if table.overdue(name, stamp_ms)] or None
     return () if table.end_due(stamp_ms) else None

@@ -107,13 +107,13 @@ def attaches(operation: Operation) -> bool:
 def learn(likes: dict[bytes, Likeness], arguments: list[bytes], operation: Operation) -> None:
     """Keep what a command, and the operation that its binder made, have in common with later ones.
 
-    likes: by LIKENESS_KEY_BYTES first bytes. The command's first argument is a Key, and the
-    operation begins with `name`. One that is tied to its connection is not kept: it may block, and
-    then nothing behind it goes on.
+    likes: by LIKENESS_KEY_BYTES first bytes. The command's first argument is a Key. One that builds
+    another operation than one that begins with `name`, such as DEL of several keys, is not kept. Nor
+    is one that is tied to its connection: it may block, and then nothing behind it goes on.
     """
     if sum(map(len, arguments)) - len(arguments[1]) > COMMON_BYTES_MAX:
         return
-    if attaches(operation):
+    if operation.__struct_fields__[0] != "name" or attaches(operation):
         return
     if len(likes) >= LIKENESSES_MAX:
         likes.clear()

@@ -27,6 +27,7 @@ from resplock.resp.arguments import (
 from resplock.resp.binding import Binder, compile_binder
 from resplock.resp.failures import ERRORS
 from resplock.resp.shapes import Reply
+from resplock.strings import Grammar
 
 
 class Meets(Enum):
@@ -41,6 +42,8 @@ class Group(StrEnum):
     """Where a command belongs in the reference."""
 
     LOCK = "lock"
+    STRING = "string"
+    GENERIC = "generic"
     CONNECTION = "connection"
     SERVER = "server"
     RAFT = "raft"
@@ -53,6 +56,7 @@ class Flag(StrEnum):
     """Redis's command flags, by the names that COMMAND shows."""
 
     WRITE = "write"
+    DENYOOM = "denyoom"
     READONLY = "readonly"
     ADMIN = "admin"
     NOSCRIPT = "noscript"
@@ -82,12 +86,14 @@ class KeySpec(msgspec.Struct, frozen=True):
     keyword    look for this word, from position `index` on; without it the keys begin at `index`
     counted    the first word found is the number of keys
     step       from one key to the next
+    many       all from there to the end are keys
     """
 
     index: int
     keyword: bytes = b""
     counted: bool = False
     step: int = 1
+    many: bool = False
 
 
 class Nested(msgspec.Struct, frozen=True):
@@ -114,9 +120,13 @@ class Command:
     categories  ACL categories beyond those that its group and flags imply
     tips        Redis's command tips, for cluster clients
     details     more paragraphs for the reference page
+    key_flags   what it does with its keys, in Redis's words, where its flags do not say it all
+    light       it may go into one entry with many others though it is not FAST: Redis's values are
+                long, and locks are not
     nested      what a part of the arguments makes, inside of what the command builds
     conflicts   options that contradict each other
     bare        a container that is a command also without a subcommand
+    grammar     how the words are read instead of by the declared arguments, which then only describe
     """
 
     name: str
@@ -135,18 +145,25 @@ class Command:
     details: tuple[str, ...] = ()
     nested: Nested | None = None
     conflicts: tuple[Conflict, ...] = ()
+    key_flags: tuple[str, ...] = ()
+    light: bool = False
     bare: bool = False
+    grammar: Grammar | None = None
     subcommands: tuple[Command, ...] = ()
 
     bind: Binder = field(init=False)
     """bind(argv, db) -> Operation, Query or Call. Raises CommandError. `db` is 0 to 15."""
     binder_source: str = field(init=False)
-    """The source of `bind`, to look at."""
+    """The source of `bind`, to look at; empty when it is a grammar's."""
     children: dict[bytes, Command] = field(init=False)
     """The subcommands, by their own word in capitals."""
 
     def __post_init__(self) -> None:
-        bind, source = compile_binder(self)
+        if self.grammar is None:
+            bind, source = compile_binder(self)
+        else:
+            bind, source = self.grammar.bind, ""
+            assert self.grammar.arity == self.arity, self.name
         object.__setattr__(self, "bind", bind)
         object.__setattr__(self, "binder_source", source)
         children = {sub.words[-1].encode(): sub for sub in self.subcommands}
@@ -222,6 +239,10 @@ class Command:
             found.append("lock")
         if self.group is Group.RAFT:
             found.append("raft")
+        if self.group is Group.STRING:
+            found.append("string")
+        if self.group is Group.GENERIC:
+            found.append("keyspace")
         if Flag.READONLY in flags:
             found.append("read")
         if Flag.WRITE in flags:
@@ -263,7 +284,7 @@ class Command:
                     continue
                 at = tokens.index(spec.keyword, at) + 1
             if not spec.counted:
-                found.append(argv[at])
+                found.extend(argv[at :: spec.step] if spec.many else [argv[at]])
                 continue
             number = argv[at] if at < len(argv) else b""
             count = int(number) if number.isdigit() and len(number) < 10 else 0
@@ -282,6 +303,6 @@ def _key_specs(arguments: tuple[Argument, ...], index: int) -> Iterator[KeySpec]
             assert len(keys) == 1, "one key in a block"
             keyword = argument.token.encode()
             step = max(len(argument.parts), 1)
-            yield KeySpec(index, keyword, argument.counted is not None, step)
+            yield KeySpec(index, keyword, argument.counted is not None, step, argument.multiple)
         if not is_option(argument):
             index += least_size(argument)

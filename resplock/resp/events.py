@@ -39,7 +39,11 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("expired", "A hold ran out."),
         Kind("renewed", "The end of a hold was set anew; its version stays."),
         Kind("broken", "An operator took the lock away.", "what the operator gave as REASON."),
-        Kind("deleted", "A hold was ended by a plain DEL of its key."),
+        Kind(
+            "deleted",
+            "A hold was ended by DEL of its key, or the like, without its owner.",
+            "empty, or `replaced`: SET, INCR or APPEND gave the key another value.",
+        ),
         Kind("queued", "An owner has taken a place in line. The version is 0."),
         Kind(
             "cancelled",

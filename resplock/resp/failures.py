@@ -101,7 +101,6 @@ ERRORS: dict[str, ErrorCode] = {
             "WRONGTYPE",
             "A string command on a shared lock or a semaphore.",
             "Use the LOCK commands on it.",
-            later=True,
         ),
     )
 }

@@ -75,12 +75,12 @@ def _fixed_keys(specs: tuple[KeySpec, ...]) -> tuple[int, int, int]:
     """First key, last key and step; zeros when positions vary, as in Redis."""
     if len(specs) != 1 or specs[0].keyword or specs[0].counted:
         return 0, 0, 0
-    return specs[0].index, specs[0].index, 1
+    return specs[0].index, -1 if specs[0].many else specs[0].index, specs[0].step
 
 
 def _key_spec(spec: KeySpec, command: Command) -> dict[str, Any]:
     reads = Flag.READONLY in command.flags
-    flags = ("RO", "access") if reads else ("RW", "access", "update")
+    flags = command.key_flags or (("RO", "access") if reads else ("RW", "access", "update"))
     if spec.keyword:
         begin = {"keyword": spec.keyword, "startfrom": spec.index}
     else:
@@ -88,7 +88,7 @@ def _key_spec(spec: KeySpec, command: Command) -> dict[str, Any]:
     if spec.counted:
         found = {"keynumidx": 0, "firstkey": 1, "keystep": spec.step}
     else:
-        found = {"lastkey": 0, "keystep": 1, "limit": 0}
+        found = {"lastkey": -1 if spec.many else 0, "keystep": spec.step, "limit": 0}
     return {
         "flags": _simple_set(flags),
         "begin_search": {"type": "keyword" if spec.keyword else "index", "spec": begin},

@@ -36,6 +36,11 @@ DEFAULT_PATH = Path("docs/reference.md")
 
 _TITLES = {
     Group.LOCK: ("Locks", "The lock table, the same on every node."),
+    Group.STRING: (
+        "Strings",
+        "As in Redis. A key is a lock and its value the owner; another value is a new grant.",
+    ),
+    Group.GENERIC: ("Keys", "As in Redis. A key is a lock, however it was taken."),
     Group.RAFT: ("Raft", "The cluster, for operators and health checks."),
     Group.CLUSTER: (
         "Redis Cluster",

@@ -418,6 +418,23 @@ def _moved(outcome: ops.Moved) -> bytes:
     return encode_failure("MOVED", f"{outcome.slot} {outcome.address}")
 
 
+def _bulk_reply(protocol: int) -> Encoder:
+    nil = NIL[protocol]
+    return lambda outcome: nil if outcome.value is None else _bulk(outcome.value)
+
+
+def _number(outcome: ops.Number) -> bytes:
+    return _integer(outcome.value)
+
+
+def _status(outcome: ops.Status) -> bytes:
+    return b"+%b\r\n" % outcome.text.encode()
+
+
+def _wrong_type(_outcome: ops.WrongType) -> bytes:
+    return _WRONG_TYPE
+
+
 def _broken(_outcome: ops.Broken) -> bytes:
     return _INTEGERS[1]
 
@@ -444,6 +461,7 @@ _IN_DOUBT = encode_failure(
     "the command was proposed and its fate is unknown: ask again with the same REQUEST, or look "
     "with LOCK.GET",
 )
+_WRONG_TYPE = encode_failure("WRONGTYPE", "Operation against a key holding the wrong kind of value")
 _NO_LEADER = encode_failure("CLUSTERDOWN", "there is no leader; the command was not proposed")
 
 
@@ -454,6 +472,16 @@ _UNAPPLIED: Encoders = {
     ops.Moved: _moved,
 }
 """What may take the place of an outcome, and of an answer."""
+
+
+def _string_encoders(protocol: int) -> Encoders:
+    """What string commands are answered, be they operations or queries."""
+    return {
+        ops.Bulk: _bulk_reply(protocol),
+        ops.Number: _number,
+        ops.Status: _status,
+        ops.WrongType: _wrong_type,
+    }
 
 
 def _released_encoder(protocol: int) -> Encoder:
@@ -491,6 +519,7 @@ def _outcome_encoders(protocol: int) -> Encoders:
         ops.Cancelled: _cancelled,
         ops.Refused: _refused,
         ops.Done: _done,
+        **_string_encoders(protocol),
         **_UNAPPLIED,
     }
 
@@ -571,6 +600,7 @@ def _answer_encoders(protocol: int) -> Encoders:
         bool: _boolean_2,  # a bool is an int
         ops.Advice: _map_encoder(shapes.ADVICE.fields, protocol),
         ops.Stats: _map_encoder(shapes.STATS.fields, protocol),
+        **_string_encoders(protocol),
         **_UNAPPLIED,
     }
 

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 PROPOSALS = {
     spelling: cast("Callable[[list[bytes], int], Operation]", command.bind)
     for name, command in COMMANDS.items()
-    if command.meets is Meets.PROPOSE and Flag.FAST in command.flags
+    if command.meets is Meets.PROPOSE and (Flag.FAST in command.flags or command.light)
     for spelling in (name, name.lower())
 }
 """The binders of the commands that are proposed, by the name in capitals or in small letters. What

@@ -98,13 +98,13 @@ def _expire(ledger: Ledger, name: LockName, lock: Lock, overdue: list[Hold]) -> 
         if hold.ends_ms == hold.deadline_ms:
             ledger.totals.expired += 1
             ledger.tell("expired", name, hold.owner, hold.version)
-            _delay(ledger, name, hold)
+            delay(ledger, name, hold)
         else:
             ledger.totals.releases += 1
             ledger.tell("released", name, hold.owner, hold.version, b"unclaimed")
 
 
-def _delay(ledger: Ledger, name: LockName, hold: Hold) -> None:
+def delay(ledger: Ledger, name: LockName, hold: Hold) -> None:
     """A hold ended without its owner's release: keep the lock from everybody, if that was asked."""
     if hold.terms is None or not hold.terms.delay_ms:
         return
@@ -143,7 +143,7 @@ def lose(ledger: Ledger, name: LockName, owner: bytes, index: int) -> None:
     assert lock is not None, "a tie to a lock that is not there"
     assert hold is not None, "a tie without a hold"
     give_up(ledger, name, lock, hold, b"disconnected")
-    _delay(ledger, name, hold)
+    delay(ledger, name, hold)
     promote(ledger, (name,), index, ledger.clock_ms + 1)
 
 
@@ -163,6 +163,6 @@ def break_lock(ledger: Ledger, operation: Break, index: int) -> Broken | NotHeld
     for hold in gone:
         ledger.totals.broken += 1
         ledger.tell("broken", name, hold.owner, hold.version, operation.reason)
-        _delay(ledger, name, hold)
+        delay(ledger, name, hold)
     promote(ledger, (name,), index, ledger.clock_ms + 1)
     return Broken(gone[0].owner, gone[0].version)

@@ -1,4 +1,4 @@
-"""Looking at the lock table: LOCK.GET, LIST, CHECK, BACKOFF, STATS.
+"""Looking at the lock table: LOCK.GET, LIST, CHECK, BACKOFF, STATS, and GET, TTL and the like.
 
 Pure. Queries show applied state and change nothing. `now_ms` is the replicated clock as its reader
 knows it, at least the table's; it only decides how much of a TTL is left.
@@ -12,15 +12,20 @@ from resplock.operations import (
     Advice,
     Answer,
     CheckVersion,
+    CountKeys,
     CountLocks,
     GetBackoff,
+    GetLength,
     GetLock,
     GetStats,
+    GetString,
+    GetTtl,
+    GetType,
     ListLocks,
     Query,
     Stats,
 )
-from resplock.state import backoff, listing
+from resplock.state import backoff, listing, strings
 from resplock.state.showing import lock_info
 from resplock.state.table import LockTable
 from resplock.types import LockName
@@ -44,6 +49,8 @@ def answer(table: LockTable, query: Query, now_ms: int) -> Answer:
             return _stats(table)
         case CountLocks():
             return table.locks_by_db[query.db]
+        case GetString() | GetLength() | GetType() | GetTtl() | CountKeys():
+            return strings.read(table, query, now_ms)
         case _:
             assert_never(query)
 

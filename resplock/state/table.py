@@ -12,6 +12,7 @@ that no command ever sees an overdue hold, whatever the cap on ends per entry ha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -25,6 +26,7 @@ from resplock.operations import (
     Break,
     Busy,
     Cancel,
+    Delete,
     Disconnect,
     Done,
     Ended,
@@ -37,6 +39,7 @@ from resplock.operations import (
     NodeGone,
     NotHeld,
     NotOwner,
+    Number,
     Operation,
     Outcome,
     Queued,
@@ -46,13 +49,14 @@ from resplock.operations import (
     Released,
     Renew,
     Renewed,
+    SetString,
     Settle,
     SetUnixOffset,
     Stale,
     Unblock,
     Undelivered,
 )
-from resplock.state import ends, leaving, waiting
+from resplock.state import ends, leaving, strings, waiting
 from resplock.state.granting import PLAIN, claim, extend, is_up, names_of
 from resplock.state.ledger import Ledger, Slot
 from resplock.state.records import Hold, Lock, Remembered, heard
@@ -81,6 +85,9 @@ class LockTable(Ledger):
             NodeGone: self._node_gone,
             Unblock: self._unblock,
             Undelivered: self._undelivered,
+            **{kind: partial(handler, self) for kind, handler in strings.HANDLERS.items()},
+            SetString: self._set_string,
+            Delete: self._delete,
         }
 
     # --- what the node asks ----------------------------------------------------------------------
@@ -359,6 +366,40 @@ class LockTable(Ledger):
     def _undelivered(self, operation: Undelivered, index: int) -> Done:
         leaving.undelivered(self, operation, index)
         return _DONE
+
+    # --- string keys -----------------------------------------------------------------------------
+
+    def _set_string(self, operation: SetString, index: int) -> Outcome:
+        """SET: here as lock libraries use it, for a key that is not there or, with NX, that is."""
+        slot = self.locks.writable(operation.name)
+        lock = slot.get(operation.name)
+        if operation.at_ms or operation.gives_old or operation.condition == "XX":
+            return strings.set_string(self, operation, index)
+        if lock is None:
+            ttl_ms = 0 if operation.ttl_ms == KEEP_TTL else operation.ttl_ms
+            self._grant(slot, Acquire(operation.name, operation.value, ttl_ms), index)
+            return strings.YES if operation.counts else strings.DONE
+        is_over = 0 < lock.next_deadline_ms <= self.clock_ms
+        if lock.extra is not None or is_over or not operation.condition:
+            return strings.set_string(self, operation, index)
+        self.totals.refusals += 1
+        return strings.NO if operation.counts else strings.NOTHING
+
+    def _delete(self, operation: Delete, index: int) -> Number:
+        """DEL of a key: here of a plain lock."""
+        name = operation.name
+        slot = self.locks.writable(name)
+        lock = slot.get(name)
+        if lock is None:
+            return strings.NO
+        if lock.extra is not None or 0 < lock.next_deadline_ms <= self.clock_ms:
+            return strings.delete(self, operation, index)
+        hold = lock.holds[0]
+        self.means.observe(name, self.clock_ms - hold.acquired_ms)
+        self.drop_plain(slot, name, lock)
+        self.totals.releases += 1
+        self.tell("deleted", name, hold.owner, hold.version)
+        return strings.YES
 
     # --- shared steps ----------------------------------------------------------------------------
 

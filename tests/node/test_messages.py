@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from resplock import limits
+from resplock import operations as ops
 from resplock.errors import CommandError
 from resplock.node import messages
 from resplock.node.administration import AddServer, RemoveServer, Transfer
@@ -120,6 +121,23 @@ QUERIES: list[Query] = [
     GetStats(),
     CountLocks(3),
 ]
+STRING_OPERATIONS: list[Operation] = [
+    ops.SetString(LockName(b"\0k"), b"me", 5, "NX", 7, True, True),
+    ops.Delete(LockName(b"\0k")),
+    ops.DeleteAll((LockName(b"\0k"),)),
+    ops.DeleteIf(LockName(b"\0k"), b"me", False),
+    ops.GetDelete(LockName(b"\0k")),
+    ops.GetExpire(LockName(b"\0k"), 5, 7),
+    ops.Expire(LockName(b"\0k"), -5, True, ("GT",)),
+    ops.Persist(LockName(b"\0k")),
+]
+STRING_QUERIES: list[Query] = [
+    ops.GetString(LockName(b"\0k")),
+    ops.GetLength(LockName(b"\0k")),
+    ops.GetType(LockName(b"\0k")),
+    ops.GetTtl(LockName(b"\0k"), 1000, True),
+    ops.CountKeys((LockName(b"\0k"),)),
+]
 RESULTS: list[Result] = [
     Granted(7, 5, 1),
     Held(b"me", 7, 5, 0, ADVICE),
@@ -157,6 +175,11 @@ RESULTS: list[Result] = [
     Cancelled(1),
     Refused("not so"),
     CROWDED,
+    ops.Bulk(b"me"),
+    ops.Bulk(None),
+    ops.Number(-2),
+    ops.Status("string"),
+    ops.WrongType(),
 ]
 
 RELEASED: list[tuple[NodeMessage, str]] = [
@@ -232,13 +255,15 @@ def test_the_bytes_of_version_1(message: NodeMessage, released: str) -> None:
     assert starts_with(msgspec.msgpack.decode(messages.encode(message)), decoded(released))
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize(
+    "operation", OPERATIONS + STRING_OPERATIONS, ids=lambda each: type(each).__name__
+)
 def test_an_operation_goes_through_unchanged(operation: Operation) -> None:
     message = Forward(5, 9, [operation, operation])
     assert messages.decode(messages.encode(message)) == message
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("query", QUERIES + STRING_QUERIES, ids=lambda each: type(each).__name__)
 def test_a_query_goes_through_unchanged(query: Query) -> None:
     message = Ask(5, 9, [query, query])
     assert messages.decode(messages.encode(message)) == message
@@ -257,8 +282,8 @@ def test_no_kind_of_result_is_forgotten() -> None:
     """Each has a line above."""
     kinds = {type(result) for result in RESULTS}
     assert kinds >= {kind for kind in Result.__args__ if isinstance(kind, type)}
-    assert {type(each) for each in OPERATIONS} == set(Operation.__args__)
-    assert {type(each) for each in QUERIES} == set(Query.__args__)
+    assert {type(each) for each in OPERATIONS + STRING_OPERATIONS} == set(Operation.__args__)
+    assert {type(each) for each in QUERIES + STRING_QUERIES} == set(Query.__args__)
 
 
 @pytest.mark.parametrize("serial", [0, 1, 2**32, limits.INTEGER_MAX])

@@ -298,6 +298,18 @@ def test_a_place_without_a_blocked_connection_is_tied_only_with_onclose() -> Non
     assert attaches(AcquireAll((), b"me", options=Options(wait_ms=1)))
 
 
+def test_what_builds_another_operation_for_several_keys_is_not_learned() -> None:
+    likes: dict[bytes, Likeness] = {}
+    several = [b"DEL", b"a", b"b"]
+    learn(likes, several, *bound([several]))
+    assert not likes
+    one = [b"DEL", b"a"]
+    learn(likes, one, *bound([one]))
+    (like,) = likes.values()
+    assert like.take(b"*2\r\n$3\r\nDEL\r\n$2\r\nbc\r\n", 0) == bound([[b"DEL", b"bc"]])[0]
+    assert like.take(b"*3\r\n$3\r\nDEL\r\n$1\r\na\r\n$1\r\nb\r\n", 0) is None
+
+
 def test_what_is_proposed_begins_with_a_key() -> None:
     """As `Likeness` takes for granted."""
     for spelling in PROPOSALS:
@@ -305,7 +317,7 @@ def test_what_is_proposed_begins_with_a_key() -> None:
         first = command.arguments[0]
         assert isinstance(first, Key), command
         assert (first.least, first.most, first.printable) == (1, limits.KEY_BYTES_MAX, "")
-        assert not any((first.optional, first.multiple, first.counted, first.token))
+        assert not any((first.optional, first.counted, first.token))
         assert command.builds is not None
         assert command.builds.__struct_fields__[0] == "name"
         assert len(command.words) == 1

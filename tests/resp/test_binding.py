@@ -319,7 +319,8 @@ def test_calls(text: str, command: str, values: dict[str, Any]) -> None:
 
 def test_every_command_is_bound_above() -> None:
     bound = {find(words(text)).name for text, _ in OPERATIONS} | {name for _, name, _ in CALLS}
-    assert bound == {command.name for command in callable_commands()}
+    compiled = {command.name for command in callable_commands() if command.grammar is None}
+    assert bound == compiled  # test_string_commands.py has the others
 
 
 # --- errors --------------------------------------------------------------------------------------
@@ -757,7 +758,8 @@ def test_anything_is_bound_or_refused_with_a_command_error(argv: list[bytes]) ->
         assert bound.text.isprintable()
     else:
         command = find(argv)
-        assert isinstance(bound, command.builds or Call)
+        if command.grammar is None:  # one of those may build several kinds
+            assert isinstance(bound, command.builds or Call)
         assert len(argv) >= command.least_words
         assert command.arity < 0 or len(argv) == command.arity
     assert argv == as_given

@@ -254,6 +254,17 @@ FAILURES: list[tuple[ops.Outcome | ops.Unapplied, str]] = [
 ]
 
 
+STRINGS: list[tuple[ops.Replied, Any]] = [
+    (ops.Bulk(b"v\r\n%d"), b"v\r\n%d"),
+    (ops.Bulk(b""), b""),
+    (ops.Bulk(None), None),
+    (ops.Number(-2), -2),
+    (ops.Number(2**63 - 1), 2**63 - 1),
+    (ops.Status("string"), b"string"),
+]
+WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
+
+
 @pytest.mark.parametrize(("outcome", "value"), OUTCOMES)
 def test_outcomes(outcome: ops.Outcome, value: Any) -> None:
     assert parsed(encode_outcome(outcome, 3)) == value
@@ -266,6 +277,22 @@ def test_failures(outcome: ops.Outcome, error: str, protocol: int) -> None:
     reply = parsed(encode_outcome(outcome, protocol))
     assert isinstance(reply, hiredis.ReplyError)
     assert str(reply) == error
+
+
+@pytest.mark.parametrize(("reply", "value"), STRINGS)
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_replies_to_string_commands(reply: ops.Replied, value: Any, protocol: int) -> None:
+    assert parsed(encode_outcome(reply, protocol)) == value
+    assert parsed(encode_answer(reply, protocol)) == value
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_the_wrong_type(protocol: int) -> None:
+    for encoded in (
+        encode_outcome(ops.WrongType(), protocol),
+        encode_answer(ops.WrongType(), protocol),
+    ):
+        assert str(parsed(encoded)) == WRONG_TYPE
 
 
 GRANTS = st.builds(ops.Granted, st.integers(0, 2**53), st.integers(0, 99), st.integers(0, 2))
@@ -408,8 +435,10 @@ def test_every_outcome_and_answer_has_an_encoder_and_is_tested() -> None:
         assert set(replies.OUTCOME_ENCODERS[protocol]) == outcomes
         assert set(replies.ANSWER_ENCODERS[protocol]) == answers | unapplied
         assert set(ENCODERS[protocol]) == outcomes | answers
-    assert {type(outcome) for outcome, _ in OUTCOMES + FAILURES} == outcomes
-    assert {type(answer) for answer, _ in ANSWERS} == answers
+    strings = set(get_args(ops.Replied))
+    assert {type(reply) for reply, _ in STRINGS} | {ops.WrongType} == strings
+    assert {type(outcome) for outcome, _ in OUTCOMES + FAILURES} == outcomes - strings
+    assert {type(answer) for answer, _ in ANSWERS} == answers - strings
 
 
 def test_encoders_can_be_reached_by_type() -> None:

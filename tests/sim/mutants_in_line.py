@@ -199,7 +199,7 @@ def a_delay_is_ignored_when_a_hold_expires(patch: Patch) -> None:
         if hold.ends_ms == 0 or hold.ends_ms > ledger.clock_ms:
             real(ledger, name, hold)
 
-    patch.setattr(ends, "_delay", _delay)
+    patch.setattr(ends, "delay", _delay)
 
 
 @mutant_in(**LINES | {"kinds": ("reentrant",)})

@@ -15,13 +15,21 @@ from resplock.operations import (
     Break,
     Cancel,
     ClientId,
+    Delete,
+    DeleteAll,
+    DeleteIf,
     Disconnect,
+    Expire,
+    GetDelete,
+    GetExpire,
     KeepAlive,
     NodeGone,
     Operation,
     Options,
+    Persist,
     Release,
     Renew,
+    SetString,
     Settle,
     SetUnixOffset,
     Unblock,
@@ -58,6 +66,23 @@ RUN: list[Operation] = [
     Unblock(CLIENT, True),
     Undelivered((ORDERS,), b"worker-a", 7, b"req-1"),
 ]
+STRINGS: list[Operation] = [
+    SetString(ORDERS, b"worker-a", 30_000, "NX", 1_700_000_000_000, True, True),
+    Delete(ORDERS),
+    DeleteAll((ORDERS, B)),
+    DeleteIf(ORDERS, b"worker-a", False),
+    GetDelete(ORDERS),
+    GetExpire(ORDERS, 30_000, 1_700_000_000_000),
+    Expire(ORDERS, -7, True, ("GT", "XX")),
+    Persist(ORDERS),
+]
+STRINGS_0_2_0 = bytes.fromhex(
+    "989814c40a006f72646572732f3432c408776f726b65722d61cd7530a24e58cf0000018bcfe56800c3c39215"
+    "c40a006f72646572732f3432921692c40a006f72646572732f3432c40201629417c40a006f72646572732f34"
+    "32c408776f726b65722d61c29218c40a006f72646572732f34329419c40a006f72646572732f3432cd7530cf"
+    "0000018bcfe56800951ac40a006f72646572732f3432f9c392a24754a25858921bc40a006f72646572732f34"
+    "32"
+)
 RUN_0_1_0 = bytes.fromhex(
     "979601c40a006f72646572732f3432c408776f726b65722d61cd7530c4057265712d319192c404686f7374c4"
     "057765622d319402c40a006f72646572732f3432c408776f726b65722d61079503c40a006f72646572732f34"
@@ -152,8 +177,13 @@ def test_a_run_of_0_1_0_is_read() -> None:
     assert decode_run(RUN_0_1_0) == RUN_OF_0_1_0
 
 
-def test_every_operation_is_in_the_kept_run() -> None:
-    assert {type(operation) for operation in RUN} == set(Operation.__args__)  # type: ignore[attr-defined]
+def test_string_commands_are_written_and_read_as_they_first_were() -> None:
+    assert encode_run(STRINGS) == STRINGS_0_2_0
+    assert decode_run(STRINGS_0_2_0) == STRINGS
+
+
+def test_every_operation_is_in_the_kept_runs() -> None:
+    assert {type(operation) for operation in RUN + STRINGS} == set(Operation.__args__)  # type: ignore[attr-defined]
 
 
 def test_a_snapshot_is_written_as_in_0_2_0() -> None:

@@ -621,7 +621,7 @@ def a_place_in_several_queues_blocks_only_one(patch: pytest.MonkeyPatch) -> None
 
 @plant
 def a_delay_keeps_nobody_away(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ends, "_delay", lambda ledger, name, hold: None)
+    patch.setattr(ends, "delay", lambda ledger, name, hold: None)
 
 
 @plant

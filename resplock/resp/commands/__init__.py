@@ -17,6 +17,7 @@ from resplock.resp.commands import (
     raft_commands,
     sentinel_commands,
     server_commands,
+    string_commands,
 )
 from resplock.resp.quoting import QUOTED_BYTES_MAX, printable
 
@@ -38,6 +39,7 @@ COMMANDS: dict[bytes, Command] = {
     command.name.encode(): command
     for module in (
         lock_commands,
+        string_commands,
         connection_commands,
         server_commands,
         raft_commands,

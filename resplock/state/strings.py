@@ -1,0 +1,387 @@
+"""Redis's string commands on the lock table: a key is a lock, and its value the owner.
+
+Pure and deterministic. One record, two views: whatever LOCK.* and these do to a key, both see.
+
+- A value that differs from the one before is a new grant, with a new version; an equal one keeps the
+  hold and its version, and only its end changes.
+- SET without NX overwrites whatever is there, as in Redis, and so do INCR and APPEND: who waits for
+  the lock goes on waiting. SET NX is a try, which passes nobody who waits.
+- A shared lock or a semaphore has no one value: what would read or set it is answered WrongType.
+- DEL takes the lock from its holders, and so does a time that is past; DELIFEQ is their RELEASE.
+
+`execute` is how scripts call these commands, from within `apply`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, assert_never
+
+from msgspec.structs import replace
+
+from resplock.errors import CommandError
+from resplock.limits import INTEGER_MAX
+from resplock.operations import (
+    KEEP_TTL,
+    Bulk,
+    CountKeys,
+    Delete,
+    DeleteAll,
+    DeleteIf,
+    Done,
+    Expire,
+    GetDelete,
+    GetExpire,
+    GetLength,
+    GetString,
+    GetTtl,
+    GetType,
+    Number,
+    Persist,
+    Refused,
+    Replied,
+    SetString,
+    Status,
+    StringQuery,
+    WrongType,
+)
+from resplock.state import ends
+from resplock.state.granting import PLAIN, is_free_for
+from resplock.state.handover import leave, promote
+from resplock.state.ledger import Ledger
+from resplock.state.records import NOBODYS, Hold, Lock, Mode, heard, with_hold
+from resplock.strings import GRAMMARS
+from resplock.types import LockName
+
+DONE: Final = Done()
+NOTHING: Final = Bulk(None)
+NO: Final = Number(0)
+YES: Final = Number(1)
+WRONG_TYPE: Final = WrongType()
+_NEVER_ENDS: Final = Number(-1)
+_NO_KEY: Final = Number(-2)
+
+
+def execute(
+    ledger: Ledger, argv: list[bytes], db: int, index: int
+) -> Replied | Done | Refused | None:
+    """Run one string command within `apply`, as a client's would be; None when it is no such command.
+
+    Its errors are answers: Refused (-ERR and its text) and WrongType.
+    """
+    grammar = GRAMMARS.get(argv[0].upper())
+    if grammar is None:
+        return None
+    try:
+        bound: Any = grammar.bind(argv, db)
+    except CommandError as error:
+        return Refused(error.text)
+    handler = HANDLERS.get(type(bound))
+    if handler is not None:
+        return handler(ledger, bound, index)
+    for name in names_of_query(bound):
+        ends.settle(ledger, name, index)
+    return read(ledger, bound, ledger.clock_ms)
+
+
+# --- what is there -------------------------------------------------------------------------------
+
+
+def _hold_of(lock: Lock | None) -> Hold | WrongType | None:
+    """The hold whose owner is the value; None when there is no key."""
+    if lock is None or not lock.holds:
+        return None
+    return lock.holds[0] if lock.mode is Mode.EXCLUSIVE else WRONG_TYPE
+
+
+def _settled(
+    ledger: Ledger, name: LockName, index: int
+) -> tuple[Lock | None, Hold | WrongType | None]:
+    """A lock without what is overdue, and its hold."""
+    ends.settle(ledger, name, index)
+    lock = ledger.locks.get(name)
+    return lock, _hold_of(lock)
+
+
+def _bulk(hold: Hold | None) -> Bulk:
+    return NOTHING if hold is None else Bulk(hold.owner)
+
+
+# --- setting -------------------------------------------------------------------------------------
+
+
+def set_string(ledger: Ledger, operation: SetString, index: int) -> Replied | Done:
+    """SET and its relatives."""
+    name = operation.name
+    _, hold = _settled(ledger, name, index)
+    if isinstance(hold, WrongType) and operation.gives_old:
+        return hold
+    if not _may_be_set(ledger, operation, is_there=hold is not None):
+        ledger.totals.refusals += 1
+        return _not_set(operation, hold)
+    if isinstance(hold, WrongType):
+        return hold
+    _put(ledger, name, operation.value, _end(ledger, hold, operation), index)
+    if operation.gives_old:
+        return _bulk(hold)
+    return YES if operation.counts else DONE
+
+
+def _may_be_set(ledger: Ledger, operation: SetString, *, is_there: bool) -> bool:
+    if operation.condition == "NX":
+        return not is_there and is_free_for(ledger, operation.name, PLAIN)
+    return is_there or operation.condition != "XX"
+
+
+def _not_set(operation: SetString, hold: Hold | WrongType | None) -> Replied:
+    if operation.counts:
+        return NO
+    return Bulk(hold.owner) if operation.gives_old and isinstance(hold, Hold) else NOTHING
+
+
+def _end(ledger: Ledger, hold: Hold | None, operation: SetString | GetExpire) -> int:
+    """The deadline that is asked for, on the replicated clock; it may be past. 0 is never."""
+    if operation.at_ms:
+        return _deadline(operation.at_ms - ledger.unix_offset_ms)
+    if operation.ttl_ms == KEEP_TTL:
+        return 0 if hold is None else hold.deadline_ms
+    return ledger.clock_ms + operation.ttl_ms if operation.ttl_ms else 0
+
+
+def _deadline(moment_ms: int) -> int:
+    """A moment as a deadline, of which 0 would be never."""
+    return min(max(moment_ms, 1), INTEGER_MAX)
+
+
+def _put(ledger: Ledger, name: LockName, value: bytes, deadline_ms: int, index: int) -> None:
+    """Give the key this value and end. A deadline that is past ends it before anybody sees it."""
+    lock = ledger.locks.get(name)
+    if lock is not None and lock.holds and lock.holds[0].owner == value:
+        set_deadline(ledger, name, lock, lock.holds[0], deadline_ms)
+        _end_past(ledger, name, deadline_ms, index)
+        return
+    place = ledger.queues.place_of((name,), value)
+    if place is not None:  # who waits for the lock has taken it in another way
+        leave(ledger, place, "replaced", index)
+        lock = ledger.locks.get(name)
+    if lock is not None and lock.holds:
+        lock = _take_away(ledger, name, lock, b"replaced")
+    now = ledger.now_unix_ms
+    hold = Hold(
+        owner=value,
+        version=ledger.next_version(index),
+        deadline_ms=deadline_ms,
+        ttl_ms=_ttl_until(ledger, deadline_ms),
+        acquired_ms=ledger.clock_ms,
+        acquired_at=now,
+        modified_at=now,
+    )
+    ledger.add_hold(name, ledger.locks.get(name), with_hold(lock or NOBODYS, hold, PLAIN), hold)
+    _end_past(ledger, name, deadline_ms, index)
+
+
+def _end_past(ledger: Ledger, name: LockName, deadline_ms: int, index: int) -> None:
+    if _is_past(ledger, deadline_ms):
+        ends.settle(ledger, name, index)
+
+
+def _ttl_until(ledger: Ledger, deadline_ms: int) -> int:
+    return max(deadline_ms - ledger.clock_ms, 1) if deadline_ms else 0
+
+
+def _is_past(ledger: Ledger, deadline_ms: int) -> bool:
+    return 0 < deadline_ms <= ledger.clock_ms
+
+
+def set_deadline(ledger: Ledger, name: LockName, lock: Lock, hold: Hold, deadline_ms: int) -> None:
+    """Make a hold end then, or never: 0. Its version stays."""
+    changed = replace(
+        hold,
+        deadline_ms=deadline_ms,
+        ttl_ms=_ttl_until(ledger, deadline_ms),
+        modified_at=ledger.now_unix_ms,
+        terms=hold.terms and heard(hold.terms),
+    )
+    ledger.put_hold(name, lock, hold, changed)
+    ledger.totals.renewals += 1
+    ledger.tell("renewed", name, hold.owner, hold.version)
+
+
+# --- deleting ------------------------------------------------------------------------------------
+
+
+def delete(ledger: Ledger, operation: Delete, index: int) -> Number:
+    """DEL of one key."""
+    return YES if _delete(ledger, operation.name, index) else NO
+
+
+def _delete_all(ledger: Ledger, operation: DeleteAll, index: int) -> Number:
+    return Number(sum(_delete(ledger, name, index) for name in operation.names))
+
+
+def _delete(ledger: Ledger, name: LockName, index: int) -> bool:
+    lock, hold = _settled(ledger, name, index)
+    if lock is None or hold is None:
+        return False
+    _take_away(ledger, name, lock, b"")
+    for gone in lock.holds:
+        ends.delay(ledger, name, gone)
+    promote(ledger, (name,), index, ledger.clock_ms + 1)
+    return True
+
+
+def _take_away(ledger: Ledger, name: LockName, lock: Lock, reason: bytes) -> Lock:
+    """Take the lock from its holders, who did not ask for it. Whoever is next is not served yet."""
+    gone = list(lock.holds)
+    without = ledger.take_holds(name, lock, gone)
+    for hold in gone:
+        ledger.means.observe(name, ledger.clock_ms - hold.acquired_ms)
+        ledger.totals.releases += 1
+        ledger.tell("deleted", name, hold.owner, hold.version, reason)
+    return without
+
+
+def _delete_if(ledger: Ledger, operation: DeleteIf, index: int) -> Replied:
+    """Who knows the value is its owner: this is a release."""
+    name = operation.name
+    lock, hold = _settled(ledger, name, index)
+    if lock is None or hold is None:
+        return NO
+    if isinstance(hold, WrongType):
+        return hold
+    if (hold.owner == operation.value) is not operation.is_equal:
+        return NO
+    if not operation.is_equal:
+        return YES if _delete(ledger, name, index) else NO
+    ledger.means.observe(name, ledger.clock_ms - hold.acquired_ms)
+    ends.give_up(ledger, name, lock, hold, b"")
+    promote(ledger, (name,), index, ledger.clock_ms + 1)
+    return YES
+
+
+def _get_delete(ledger: Ledger, operation: GetDelete, index: int) -> Replied:
+    _, hold = _settled(ledger, operation.name, index)
+    if isinstance(hold, WrongType):
+        return hold
+    if hold is not None:
+        _delete(ledger, operation.name, index)
+    return _bulk(hold)
+
+
+# --- when they end -------------------------------------------------------------------------------
+
+
+def _get_expire(ledger: Ledger, operation: GetExpire, index: int) -> Replied:
+    lock, hold = _settled(ledger, operation.name, index)
+    if isinstance(hold, WrongType):
+        return hold
+    if lock is None or hold is None:
+        return NOTHING
+    deadline_ms = _end(ledger, hold, operation)
+    if deadline_ms != hold.deadline_ms:
+        _move_end(ledger, operation.name, lock, hold, deadline_ms, index)
+    return _bulk(hold)
+
+
+def _expire(ledger: Ledger, operation: Expire, index: int) -> Replied:
+    name = operation.name
+    lock, hold = _settled(ledger, name, index)
+    if isinstance(hold, WrongType):
+        return hold
+    if lock is None or hold is None:
+        return NO
+    moment_ms = operation.ms + (-ledger.unix_offset_ms if operation.is_unix else ledger.clock_ms)
+    if not all(_holds(each, hold.deadline_ms, moment_ms) for each in operation.conditions):
+        return NO
+    _move_end(ledger, name, lock, hold, _deadline(moment_ms), index)
+    return YES
+
+
+def _holds(condition: str, deadline_ms: int, moment_ms: int) -> bool:
+    """Whether the condition of EXPIRE holds for an end at `moment_ms` in the place of the deadline."""
+    match condition:
+        case "NX":
+            return not deadline_ms
+        case "XX":
+            return deadline_ms > 0
+        case "GT":
+            return 0 < deadline_ms < moment_ms
+        case _:
+            return not deadline_ms or moment_ms < deadline_ms
+
+
+def _move_end(
+    ledger: Ledger, name: LockName, lock: Lock, hold: Hold, deadline_ms: int, index: int
+) -> None:
+    """As Redis: who gives a key an end that is past deletes it."""
+    if _is_past(ledger, deadline_ms):
+        _delete(ledger, name, index)
+    else:
+        set_deadline(ledger, name, lock, hold, deadline_ms)
+
+
+def _persist(ledger: Ledger, operation: Persist, index: int) -> Replied:
+    lock, hold = _settled(ledger, operation.name, index)
+    if isinstance(hold, WrongType):
+        return hold
+    if lock is None or hold is None or not hold.deadline_ms:
+        return NO
+    set_deadline(ledger, operation.name, lock, hold, 0)
+    return YES
+
+
+HANDLERS: Final[dict[type[Any], Callable[[Ledger, Any, int], Replied | Done]]] = {
+    SetString: set_string,
+    Delete: delete,
+    DeleteAll: _delete_all,
+    DeleteIf: _delete_if,
+    GetDelete: _get_delete,
+    GetExpire: _get_expire,
+    Expire: _expire,
+    Persist: _persist,
+}
+"""What each operation does: (ledger, operation, log index) -> answer."""
+
+
+# --- looking -------------------------------------------------------------------------------------
+
+
+def names_of_query(query: StringQuery) -> Sequence[LockName]:
+    """The keys that a query is about."""
+    return query.names if isinstance(query, CountKeys) else (query.name,)
+
+
+def read(ledger: Ledger, query: StringQuery, now_ms: int) -> Replied:
+    """Answer a query from what is there. `now_ms`: see `queries`."""
+    if isinstance(query, CountKeys):
+        return Number(sum(_hold_of(ledger.locks.get(name)) is not None for name in query.names))
+    lock = ledger.locks.get(query.name)
+    if isinstance(query, GetTtl):
+        return _ttl(ledger, lock, query, now_ms)
+    hold = _hold_of(lock)
+    if isinstance(hold, WrongType):
+        return hold
+    match query:
+        case GetString():
+            return _bulk(hold)
+        case GetLength():
+            return Number(0 if hold is None else len(hold.owner))
+        case GetType():
+            return _NONE if hold is None else _STRING
+        case _:
+            assert_never(query)
+
+
+_NONE: Final = Status("none")
+_STRING: Final = Status("string")
+
+
+def _ttl(ledger: Ledger, lock: Lock | None, query: GetTtl, now_ms: int) -> Number:
+    """Of several holds, that of the last one to end: then the key is gone."""
+    if lock is None or not lock.holds:
+        return _NO_KEY
+    if not all(hold.deadline_ms for hold in lock.holds):
+        return _NEVER_ENDS
+    last_ms = max(hold.deadline_ms for hold in lock.holds)
+    ms = last_ms + ledger.unix_offset_ms if query.is_unix else max(last_ms - now_ms, 0)
+    return Number((ms + query.unit_ms // 2) // query.unit_ms)
