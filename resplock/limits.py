@@ -45,6 +45,37 @@ WAITER_GRACE_MS = 10_000
 """How long a disconnected waiter with a REQUEST may take to ask again, from the disconnect."""
 SLOTS = 16384
 """Hash slots, as in Redis Cluster."""
+SCRIPT_SOURCE_BYTES_MAX = 16 * 1024
+"""The longest script: it takes about 20 ms to parse."""
+SCRIPT_STEPS_MAX = 50_000
+"""Steps of one run: nodes of its syntax tree, about 10 ms. A lock library's script takes 150."""
+SCRIPT_STEPS_PER_ENTRY = 500_000
+"""Steps of all scripts in one entry of the log, about 100 ms, before the others are answered -BUSY."""
+SCRIPTS_MAX = 1_000
+"""Scripts that are known; the one that was used longest ago goes first."""
+SCRIPTS_BYTES_MAX = 4 << 20
+"""Bytes of their sources together."""
+SCRIPT_CALL_STEPS = 50
+"""Steps of one redis.call."""
+SCRIPT_BYTES_PER_STEP = 256
+"""A call of the library that looks at more bytes, or moves more elements, takes more than a step."""
+SCRIPT_BYTES_MAX = 4 << 20
+"""Bytes of all strings and tables that one run makes, whether it keeps them or not."""
+SCRIPT_STRING_BYTES_MAX = 64 * 1024
+"""The longest string that a script makes: no value and no argument is longer."""
+SCRIPT_REPLY_BYTES_MAX = 128 * 1024
+"""What a script returns, with 16 bytes for each element."""
+SCRIPT_ELEMENT_BYTES = 32
+"""What storing an element of a table counts for."""
+SCRIPT_VALUES_MAX = 8_000
+"""Values that one call may return, as in Lua."""
+SCRIPT_NESTING_MAX = 60
+"""Levels of the syntax tree. Together with SCRIPT_FRAMES_MAX it keeps scripts far from the end of
+Python's stack, so that how deep `apply` itself was called makes no difference."""
+SCRIPT_FRAMES_MAX = 400
+"""How deep calls may nest, in frames of Python; at least 6 for each call of a Lua function."""
+SCRIPT_REPLY_DEPTH_MAX = 16
+"""How deep a reply's arrays may nest."""
 
 # --- commands ------------------------------------------------------------------------------------
 

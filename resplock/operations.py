@@ -245,6 +245,32 @@ class Persist(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=27):
     name: LockName
 
 
+# Scripts, by their source or its SHA1. `resplock.state.scripting` runs them.
+
+
+class Evaluate(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=40):
+    """EVAL, EVALSHA and their _RO forms. `script` is the source, or with `by_sha` its SHA1 in hex.
+
+    It may touch the locks that are named, and no others. Answer: Scripted.
+    """
+
+    script: bytes
+    names: tuple[LockName, ...] = ()
+    arguments: tuple[bytes, ...] = ()
+    by_sha: bool = False
+    read_only: bool = False
+
+
+class LoadScript(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=41):
+    """SCRIPT LOAD. Answer: Scripted, with the SHA1."""
+
+    script: bytes
+
+
+class FlushScripts(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=42):
+    """SCRIPT FLUSH: no script is known any more. Answer: Done."""
+
+
 Operation: TypeAlias = (
     Acquire
     | Release
@@ -267,6 +293,9 @@ Operation: TypeAlias = (
     | GetExpire
     | Expire
     | Persist
+    | Evaluate
+    | LoadScript
+    | FlushScripts
 )
 
 
@@ -357,9 +386,22 @@ class CountKeys(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=24):
     names: tuple[LockName, ...]
 
 
+class ScriptsExist(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=40):
+    """SCRIPT EXISTS: which of these SHA1s are known. Answer: Scripted, with 1 or 0 for each."""
+
+    digests: tuple[bytes, ...]
+
+
 StringQuery: TypeAlias = GetString | GetLength | GetType | GetTtl | CountKeys
 Query: TypeAlias = (
-    GetLock | ListLocks | CheckVersion | GetBackoff | GetStats | CountLocks | StringQuery
+    GetLock
+    | ListLocks
+    | CheckVersion
+    | GetBackoff
+    | GetStats
+    | CountLocks
+    | StringQuery
+    | ScriptsExist
 )
 
 
@@ -566,6 +608,13 @@ class WrongType(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=63):
     """A string command on a shared lock or a semaphore. Nothing was done."""
 
 
+class Scripted(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=64):
+    """What a script answers, as it is sent. `resp3` is empty when it is the same in RESP3."""
+
+    resp2: bytes
+    resp3: bytes = b""
+
+
 Replied: TypeAlias = Bulk | Number | Status | WrongType
 """What string commands are answered, besides Done."""
 
@@ -593,6 +642,7 @@ Outcome: TypeAlias = (
     | Refused
     | Busy
     | Replied
+    | Scripted
 )
 """What `apply` answers."""
 
@@ -715,7 +765,7 @@ class Stats(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=22):
     clock_ms: StampMs
 
 
-Answer: TypeAlias = LockInfo | None | LockPage | int | Advice | Stats | Replied
+Answer: TypeAlias = LockInfo | None | LockPage | int | Advice | Stats | Replied | Scripted
 
 
 def encode_run(operations: list[Operation]) -> bytes:

@@ -28,6 +28,7 @@ from resplock.operations import (
     Outcome,
     Query,
     Replied,
+    Scripted,
     Stats,
     Unapplied,
 )
@@ -74,7 +75,17 @@ class Advised(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=31):
 
 
 _Packed: TypeAlias = (
-    Outcome | Unapplied | LockInfo | LockPage | Stats | Replied | Refused | Advised | int | None
+    Outcome
+    | Unapplied
+    | LockInfo
+    | LockPage
+    | Stats
+    | Replied
+    | Scripted
+    | Refused
+    | Advised
+    | int
+    | None
 )
 
 

@@ -44,6 +44,7 @@ class Group(StrEnum):
     LOCK = "lock"
     STRING = "string"
     GENERIC = "generic"
+    SCRIPTING = "scripting"
     CONNECTION = "connection"
     SERVER = "server"
     RAFT = "raft"
@@ -70,6 +71,8 @@ class Flag(StrEnum):
     MOVABLEKEYS = "movablekeys"
     PUBSUB = "pubsub"
     SENTINEL = "sentinel"
+    SKIP_MONITOR = "skip_monitor"
+    NO_MANDATORY_KEYS = "no_mandatory_keys"
 
 
 ERRORS_BY_MEETS: dict[Meets, tuple[str, ...]] = {
@@ -243,7 +246,9 @@ class Command:
             found.append("string")
         if self.group is Group.GENERIC:
             found.append("keyspace")
-        if Flag.READONLY in flags:
+        if self.group is Group.SCRIPTING and not is_container:
+            found.append("scripting")
+        if Flag.READONLY in flags and self.group is not Group.SCRIPTING:
             found.append("read")
         if Flag.WRITE in flags:
             found.append("write")

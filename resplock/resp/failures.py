@@ -72,6 +72,11 @@ ERRORS: dict[str, ErrorCode] = {
             "This node knows of too few nodes that work to elect a leader.",
             "Start the others, or look at their network.",
         ),
+        ErrorCode(
+            "NOSCRIPT",
+            "No script with this SHA1 is known: it was never loaded, or it has been forgotten.",
+            "Send its source with EVAL. Nothing was done.",
+        ),
         ErrorCode("NOAUTH", "A password is required.", "AUTH or HELLO with AUTH first."),
         ErrorCode(
             "WRONGPASS", "The user or the password is wrong.", "Correct it; nothing has changed."

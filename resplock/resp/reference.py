@@ -40,6 +40,13 @@ _TITLES = {
         "Strings",
         "As in Redis. A key is a lock and its value the owner; another value is a new grant.",
     ),
+    Group.SCRIPTING: (
+        "Scripts",
+        (
+            "As in Redis, in the part of Lua that lock libraries use. Scripts run on every node, so they "
+            "have a fixed number of steps and bytes, and touch no key that they do not declare."
+        ),
+    ),
     Group.GENERIC: ("Keys", "As in Redis. A key is a lock, however it was taken."),
     Group.RAFT: ("Raft", "The cluster, for operators and health checks."),
     Group.CLUSTER: (

@@ -431,6 +431,14 @@ def _status(outcome: ops.Status) -> bytes:
     return b"+%b\r\n" % outcome.text.encode()
 
 
+def _scripted_2(outcome: ops.Scripted) -> bytes:
+    return outcome.resp2
+
+
+def _scripted_3(outcome: ops.Scripted) -> bytes:
+    return outcome.resp3 or outcome.resp2
+
+
 def _wrong_type(_outcome: ops.WrongType) -> bytes:
     return _WRONG_TYPE
 
@@ -481,6 +489,7 @@ def _string_encoders(protocol: int) -> Encoders:
         ops.Number: _number,
         ops.Status: _status,
         ops.WrongType: _wrong_type,
+        ops.Scripted: _scripted_2 if protocol == 2 else _scripted_3,
     }
 
 

@@ -39,6 +39,7 @@ from resplock.state.records import (
     without_holds,
 )
 from resplock.state.requests import Requests
+from resplock.state.scripts import ScriptCache
 from resplock.state.slotmap import SlotMap
 from resplock.state.timers import Timers
 from resplock.types import LockName, StampMs
@@ -58,6 +59,9 @@ class Ledger:
         self.locks: SlotMap[Lock] = SlotMap()
         self.queues = Queues()
         self.requests = Requests()
+        self.scripts = ScriptCache()
+        self.script_steps_left = 0
+        """How many steps the scripts of the present entry may still take."""
         self.totals = Totals()
         self.means = HoldMeans(self.totals)
         self.rates = Rates(self.totals)

@@ -23,9 +23,10 @@ from resplock.operations import (
     GetType,
     ListLocks,
     Query,
+    ScriptsExist,
     Stats,
 )
-from resplock.state import backoff, listing, strings
+from resplock.state import backoff, listing, scripting, strings
 from resplock.state.showing import lock_info
 from resplock.state.table import LockTable
 from resplock.types import LockName
@@ -51,6 +52,8 @@ def answer(table: LockTable, query: Query, now_ms: int) -> Answer:
             return table.locks_by_db[query.db]
         case GetString() | GetLength() | GetType() | GetTtl() | CountKeys():
             return strings.read(table, query, now_ms)
+        case ScriptsExist():
+            return scripting.exist(table, query)
         case _:
             assert_never(query)
 

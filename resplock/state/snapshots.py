@@ -14,6 +14,7 @@ import msgspec
 
 from resplock.errors import DamagedSnapshot, NewerFormat
 from resplock.operations import ClientId
+from resplock.script import script_sha1
 from resplock.state.ledger import FEATURE_LEVEL
 from resplock.state.records import Head, Hold, Lock, Place, Remembered
 from resplock.state.slotmap import Frozen
@@ -21,6 +22,7 @@ from resplock.state.table import LockTable
 from resplock.types import LockName
 
 FORMAT = 2
+_CHUNK_SCRIPTS = 16
 _SHARED_MAX = 65_536
 _CHUNK_RECORDS = 256
 """About how many records one chunk has: a fraction of a millisecond to encode."""
@@ -50,6 +52,12 @@ class DepartingChunk(msgspec.Struct, frozen=True, array_like=True, tag=5):
     items: list[ClientId]
 
 
+class ScriptsChunk(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Some of the scripts that are known, from the one that was used longest ago on."""
+
+    sources: list[bytes]
+
+
 class MeansChunk(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """The mean hold times in microseconds, in the order of their entries."""
 
@@ -57,7 +65,9 @@ class MeansChunk(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 Record = TypeVar("Record")
-Chunk: TypeAlias = LocksChunk | AnswersChunk | MeansChunk | PlacesChunk | DepartingChunk
+Chunk: TypeAlias = (
+    ScriptsChunk | LocksChunk | AnswersChunk | MeansChunk | PlacesChunk | DepartingChunk
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _head_decoder = msgspec.msgpack.Decoder(Head)
@@ -81,6 +91,7 @@ class TableSnapshot:
         self._places = list(table.queues.places.values())  # bounded: see limits.WAITERS_MAX
         self._departing = list(table.departing)
         self._means = list(table.means.means.items())  # bounded: see limits.HOLD_MEANS_MAX
+        self._scripts = table.scripts.sources()  # bounded: see limits.SCRIPTS_BYTES_MAX
         self._chunks = self._encoded()
 
     def next_chunk(self) -> bytes | None:
@@ -103,6 +114,8 @@ class TableSnapshot:
             yield encode(PlacesChunk(self._places[begin : begin + _CHUNK_RECORDS]))
         if self._departing:
             yield encode(DepartingChunk(self._departing))
+        for begin in range(0, len(self._scripts), _CHUNK_SCRIPTS):
+            yield encode(ScriptsChunk(self._scripts[begin : begin + _CHUNK_SCRIPTS]))
         yield encode(MeansChunk(self._means))
 
 
@@ -135,6 +148,9 @@ def restore(chunks: Iterator[bytes]) -> LockTable:
                         table.queues.add(place)
                 case DepartingChunk():
                     table.departing.update(dict.fromkeys(chunk.items))
+                case ScriptsChunk():
+                    for source in chunk.sources:
+                        table.scripts.restore(script_sha1(source), source)
                 case MeansChunk():
                     table.means.means.update(chunk.items)
     except msgspec.DecodeError as error:

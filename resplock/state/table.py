@@ -56,7 +56,7 @@ from resplock.operations import (
     Unblock,
     Undelivered,
 )
-from resplock.state import ends, leaving, strings, waiting
+from resplock.state import ends, leaving, scripting, strings, waiting
 from resplock.state.granting import PLAIN, claim, extend, is_up, names_of
 from resplock.state.ledger import Ledger, Slot
 from resplock.state.records import Hold, Lock, Remembered, heard
@@ -86,6 +86,7 @@ class LockTable(Ledger):
             Unblock: self._unblock,
             Undelivered: self._undelivered,
             **{kind: partial(handler, self) for kind, handler in strings.HANDLERS.items()},
+            **{kind: partial(handler, self) for kind, handler in scripting.HANDLERS.items()},
             SetString: self._set_string,
             Delete: self._delete,
         }
@@ -103,6 +104,7 @@ class LockTable(Ledger):
         if self.ended or self.events:
             self.ended, self.events = [], []
         self.ends_left = limits.ENDS_PER_ENTRY
+        self.script_steps_left = limits.SCRIPT_STEPS_PER_ENTRY
         ends.end_due(self, first)
         if self.departing:
             leaving.go_on(self, first)

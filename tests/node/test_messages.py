@@ -122,6 +122,9 @@ QUERIES: list[Query] = [
     CountLocks(3),
 ]
 STRING_OPERATIONS: list[Operation] = [
+    ops.Evaluate(b"return 1", (LockName(b"\0k"),), (b"me",), by_sha=True, read_only=True),
+    ops.LoadScript(b"return 1"),
+    ops.FlushScripts(),
     ops.SetString(LockName(b"\0k"), b"me", 5, "NX", 7, True, True),
     ops.Delete(LockName(b"\0k")),
     ops.DeleteAll((LockName(b"\0k"),)),
@@ -132,6 +135,7 @@ STRING_OPERATIONS: list[Operation] = [
     ops.Persist(LockName(b"\0k")),
 ]
 STRING_QUERIES: list[Query] = [
+    ops.ScriptsExist((b"e0e1", b"x")),
     ops.GetString(LockName(b"\0k")),
     ops.GetLength(LockName(b"\0k")),
     ops.GetType(LockName(b"\0k")),
@@ -180,6 +184,7 @@ RESULTS: list[Result] = [
     ops.Number(-2),
     ops.Status("string"),
     ops.WrongType(),
+    ops.Scripted(b"$-1\r\n", b"_\r\n"),
 ]
 
 RELEASED: list[tuple[NodeMessage, str]] = [

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resplock import limits
-from resplock.operations import Acquire, AcquireAll, Operation, Options
+from resplock.operations import Acquire, AcquireAll, Evaluate, Operation, Options
 from resplock.resp.alike import (
     ALIKE_BYTES_MAX,
     COMMON_BYTES_MAX,
@@ -310,10 +310,19 @@ def test_what_builds_another_operation_for_several_keys_is_not_learned() -> None
     assert like.take(b"*3\r\n$3\r\nDEL\r\n$1\r\na\r\n$1\r\nb\r\n", 0) is None
 
 
+def test_a_script_is_not_learned() -> None:
+    likes: dict[bytes, Likeness] = {}
+    script = [b"EVAL", b"return 1", b"1", b"k"]
+    learn(likes, script, *bound([script]))
+    assert not likes
+
+
 def test_what_is_proposed_begins_with_a_key() -> None:
-    """As `Likeness` takes for granted."""
+    """As `Likeness` takes for granted. Scripts are not learned: an Evaluate has no `name` in front."""
     for spelling in PROPOSALS:
         command = COMMANDS[spelling.upper()]
+        if command.builds is Evaluate:
+            continue
         first = command.arguments[0]
         assert isinstance(first, Key), command
         assert (first.least, first.most, first.printable) == (1, limits.KEY_BYTES_MAX, "")

@@ -435,8 +435,8 @@ def test_every_outcome_and_answer_has_an_encoder_and_is_tested() -> None:
         assert set(replies.OUTCOME_ENCODERS[protocol]) == outcomes
         assert set(replies.ANSWER_ENCODERS[protocol]) == answers | unapplied
         assert set(ENCODERS[protocol]) == outcomes | answers
-    strings = set(get_args(ops.Replied))
-    assert {type(reply) for reply, _ in STRINGS} | {ops.WrongType} == strings
+    strings = {*get_args(ops.Replied), ops.Scripted}
+    assert {type(reply) for reply, _ in STRINGS} | {ops.WrongType, ops.Scripted} == strings
     assert {type(outcome) for outcome, _ in OUTCOMES + FAILURES} == outcomes - strings
     assert {type(answer) for answer, _ in ANSWERS} == answers - strings
 
@@ -486,3 +486,13 @@ def assert_declared(
         assert type(value) is kinds[field.kind] or (field.nullable and value is None)
         for item in value if field.fields else ():
             assert_declared(field.fields, item, kinds)
+
+
+def test_what_a_script_answers_is_sent_as_it_is() -> None:
+    for scripted, resp2, resp3 in [
+        (ops.Scripted(b":1\r\n"), b":1\r\n", b":1\r\n"),
+        (ops.Scripted(b"$-1\r\n", b"_\r\n"), b"$-1\r\n", b"_\r\n"),
+    ]:
+        for encoded in (encode_outcome, encode_answer):
+            assert encoded(scripted, 2) == resp2
+            assert encoded(scripted, 3) == resp3

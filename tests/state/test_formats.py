@@ -19,10 +19,13 @@ from resplock.operations import (
     DeleteAll,
     DeleteIf,
     Disconnect,
+    Evaluate,
     Expire,
+    FlushScripts,
     GetDelete,
     GetExpire,
     KeepAlive,
+    LoadScript,
     NodeGone,
     Operation,
     Options,
@@ -82,6 +85,16 @@ STRINGS_0_2_0 = bytes.fromhex(
     "32c408776f726b65722d61c29218c40a006f72646572732f34329419c40a006f72646572732f3432cd7530cf"
     "0000018bcfe56800951ac40a006f72646572732f3432f9c392a24754a25858921bc40a006f72646572732f34"
     "32"
+)
+SCRIPTS: list[Operation] = [
+    Evaluate(b"return 1"),
+    Evaluate(b"e0e1", (ORDERS,), (b"me", b"5"), by_sha=True, read_only=True),
+    LoadScript(b"return 1"),
+    FlushScripts(),
+]
+SCRIPTS_0_2_0 = bytes.fromhex(
+    "949628c40872657475726e20319090c2c29628c4046530653191c40a006f72646572732f343292c4"
+    "026d65c40135c3c39229c40872657475726e2031912a"
 )
 RUN_0_1_0 = bytes.fromhex(
     "979601c40a006f72646572732f3432c408776f726b65722d61cd7530c4057265712d319192c404686f7374c4"
@@ -180,10 +193,12 @@ def test_a_run_of_0_1_0_is_read() -> None:
 def test_string_commands_are_written_and_read_as_they_first_were() -> None:
     assert encode_run(STRINGS) == STRINGS_0_2_0
     assert decode_run(STRINGS_0_2_0) == STRINGS
+    assert encode_run(SCRIPTS) == SCRIPTS_0_2_0
+    assert decode_run(SCRIPTS_0_2_0) == SCRIPTS
 
 
 def test_every_operation_is_in_the_kept_runs() -> None:
-    assert {type(operation) for operation in RUN + STRINGS} == set(Operation.__args__)  # type: ignore[attr-defined]
+    assert {type(operation) for operation in RUN + STRINGS + SCRIPTS} == set(Operation.__args__)  # type: ignore[attr-defined]
 
 
 def test_a_snapshot_is_written_as_in_0_2_0() -> None:

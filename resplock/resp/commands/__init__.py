@@ -15,6 +15,7 @@ from resplock.resp.commands import (
     lock_commands,
     pubsub_commands,
     raft_commands,
+    script_commands,
     sentinel_commands,
     server_commands,
     string_commands,
@@ -40,6 +41,7 @@ COMMANDS: dict[bytes, Command] = {
     for module in (
         lock_commands,
         string_commands,
+        script_commands,
         connection_commands,
         server_commands,
         raft_commands,

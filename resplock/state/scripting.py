@@ -1,0 +1,176 @@
+"""EVAL and its relatives on the lock table.
+
+Pure and deterministic. What a script calls are the string commands, within the `apply` of the one
+entry: nothing comes between its steps. Errors are Redis's, word for word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias, assert_never
+
+from resplock import limits
+from resplock.errors import CommandError
+from resplock.operations import (
+    Bulk,
+    Busy,
+    Done,
+    Evaluate,
+    FlushScripts,
+    LoadScript,
+    Number,
+    Refused,
+    Replied,
+    Scripted,
+    ScriptsExist,
+    Status,
+    WrongType,
+)
+from resplock.script import Failure, Program, Refusal, Reply, encode, script_sha1
+from resplock.script import Status as StatusReply
+from resplock.state import strings
+from resplock.state.ledger import Ledger
+from resplock.strings import GRAMMARS
+from resplock.types import LockName, key_of
+
+_NIL_2: Final = b"$-1\r\n"
+_NIL_3: Final = b"_\r\n"
+_NO_SCRIPT: Final = Scripted(b"-NOSCRIPT No matching script. Please use EVAL.\r\n")
+_DONE: Final = Done()
+_OK: Final = StatusReply(b"OK")
+_BUSY: Final = Busy(f"scripts take more than {limits.SCRIPT_STEPS_PER_ENTRY} steps at once")
+
+_UNKNOWN: Final = Failure(b"ERR Unknown Redis command called from script")
+_ARITY: Final = Failure(b"ERR Wrong number of args calling Redis command from script")
+_UNDECLARED: Final = Failure(
+    b"ERR Script attempted to access a key that it did not declare in KEYS"
+)
+_READ_ONLY: Final = Failure(b"ERR Write commands are not allowed from read-only scripts.")
+_WRONG_TYPE: Final = Failure(b"WRONGTYPE Operation against a key holding the wrong kind of value")
+
+
+def evaluate(ledger: Ledger, operation: Evaluate, index: int) -> Scripted | Busy:
+    """Run a script, and know it from then on."""
+    if ledger.script_steps_left <= 0:
+        return _BUSY
+    try:
+        program = _program(ledger, operation)
+    except Refusal as refusal:
+        return _refused(refusal)
+    if program is None:
+        return _NO_SCRIPT
+    keys = [key_of(name) for name in operation.names]
+    caller = _Caller(ledger, operation, index)
+    reply, steps = program.run(keys, list(operation.arguments), caller.call)
+    ledger.script_steps_left -= steps
+    return scripted(reply)
+
+
+def load(ledger: Ledger, operation: LoadScript, index: int) -> Scripted | Busy:
+    """SCRIPT LOAD."""
+    if ledger.script_steps_left <= 0:
+        return _BUSY
+    sha = script_sha1(operation.script)
+    try:
+        _learned(ledger, sha, operation.script)
+    except Refusal as refusal:
+        return _refused(refusal)
+    return scripted(sha)
+
+
+def flush(ledger: Ledger, operation: FlushScripts, index: int) -> Done:
+    """SCRIPT FLUSH."""
+    ledger.scripts.clear()
+    return _DONE
+
+
+def exist(ledger: Ledger, query: ScriptsExist) -> Scripted:
+    """SCRIPT EXISTS."""
+    return scripted([int(digest.lower() in ledger.scripts) for digest in query.digests])
+
+
+Handler: TypeAlias = Callable[[Ledger, Any, int], Scripted | Busy | Done]
+HANDLERS: Final[dict[type, Handler]] = {Evaluate: evaluate, LoadScript: load, FlushScripts: flush}
+
+
+def scripted(reply: Reply) -> Scripted:
+    """A reply in both protocols."""
+    resp2, resp3 = encode(reply, _NIL_2), encode(reply, _NIL_3)
+    return Scripted(resp2) if resp2 == resp3 else Scripted(resp2, resp3)
+
+
+def _refused(refusal: Refusal) -> Scripted:
+    text = f"ERR Error compiling script (new function): {refusal.text}"
+    return scripted(Failure(text.encode().replace(b"\r", b" ").replace(b"\n", b" ")))
+
+
+def _program(ledger: Ledger, operation: Evaluate) -> Program | None:
+    if operation.by_sha:
+        return ledger.scripts.use(operation.script.lower())
+    return _learned(ledger, script_sha1(operation.script), operation.script)
+
+
+def _learned(ledger: Ledger, sha: bytes, source: bytes) -> Program:
+    """A script that is known from now on. Parsing a new one takes steps of the entry's."""
+    known = ledger.scripts.use(sha)
+    if known is not None:
+        return known
+    ledger.script_steps_left -= min(len(source), limits.SCRIPT_SOURCE_BYTES_MAX)
+    return ledger.scripts.learn(sha, source)
+
+
+class _Caller:
+    """What `redis.call` reaches."""
+
+    def __init__(self, ledger: Ledger, operation: Evaluate, index: int) -> None:
+        self._ledger = ledger
+        self._declared = frozenset(operation.names)
+        self._db = operation.names[0][0] if operation.names else 0
+        self._read_only = operation.read_only
+        self._index = index
+
+    def call(self, words: list[bytes]) -> Reply:
+        """Run one command."""
+        grammar = GRAMMARS.get(words[0].upper())
+        if grammar is None:
+            return self._time(words) if words[0].upper() == b"TIME" else _UNKNOWN
+        arity = grammar.arity
+        if len(words) != arity if arity > 0 else len(words) < -arity:
+            return _ARITY
+        try:
+            bound: Any = grammar.bind(words, self._db)
+        except CommandError as error:
+            return Failure(b"ERR " + error.text.encode())
+        if self._read_only and type(bound) in strings.HANDLERS:
+            return _READ_ONLY
+        names: tuple[LockName, ...] = bound.names if hasattr(bound, "names") else (bound.name,)
+        if not self._declared.issuperset(names):
+            return _UNDECLARED
+        return _reply(strings.execute(self._ledger, words, self._db, self._index))
+
+    def _time(self, words: list[bytes]) -> Reply:
+        """The time of the entry: in seconds, and microseconds within the second."""
+        if len(words) != 1:
+            return _ARITY
+        seconds, ms = divmod(self._ledger.now_unix_ms, 1000)
+        return [b"%d" % seconds, b"%d" % (ms * 1000)]
+
+
+def _reply(outcome: Replied | Done | Refused | None) -> Reply:
+    match outcome:
+        case Done():
+            return _OK
+        case Bulk():
+            return outcome.value
+        case Number():
+            return outcome.value
+        case Status():
+            return StatusReply(outcome.text.encode())
+        case WrongType():
+            return _WRONG_TYPE
+        case Refused():
+            return Failure(b"ERR " + outcome.text.encode())
+        case None:
+            return _UNKNOWN
+        case _:
+            assert_never(outcome)
