@@ -177,9 +177,10 @@ def _tonumber(run: Run, arguments: Arguments) -> list[Value]:
     base = _integer(arguments, 1, "tonumber", 10.0)
     if base == 10:
         return [to_number(_any(arguments, "tonumber"))]
+    digits = _string(arguments, 0, "tonumber")
     if not 2 <= base <= 36:
         raise _bad(1, "tonumber", "base out of range")
-    return [to_number_in(_string(arguments, 0, "tonumber"), base)]
+    return [to_number_in(digits, base)]
 
 
 def _ipairs(run: Run, arguments: Arguments) -> list[Value]:

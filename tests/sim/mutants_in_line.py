@@ -193,13 +193,13 @@ def several_locks_are_granted_when_the_first_is_free(patch: Patch) -> None:
 @mutant_in(**LINES | {"delays": 0.8, "kinds": ("exclusive",)})
 def a_delay_is_ignored_when_a_hold_expires(patch: Patch) -> None:
     """DELAY counts after a BREAK only."""
-    real = ends._delay
+    real = ends.delay
 
-    def _delay(ledger: Ledger, name: LockName, hold: Hold) -> None:
+    def delay(ledger: Ledger, name: LockName, hold: Hold) -> None:
         if hold.ends_ms == 0 or hold.ends_ms > ledger.clock_ms:
             real(ledger, name, hold)
 
-    patch.setattr(ends, "delay", _delay)
+    patch.setattr(ends, "delay", delay)
 
 
 @mutant_in(**LINES | {"kinds": ("reentrant",)})
