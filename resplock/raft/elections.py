@@ -211,7 +211,13 @@ def on_pre_vote_request(replica: Replica, message: PreVoteRequest) -> None:
     if _was_removed(replica, message):
         replica.send(
             PreVoteReply(
-                replica.term, replica.id, message.from_id, message.term, False, removed=True
+                replica.term,
+                replica.id,
+                message.from_id,
+                message.term,
+                granted=False,
+                removed=True,
+                uuid=message.uuid,
             )
         )
         return
@@ -258,7 +264,8 @@ def on_vote_request(replica: Replica, message: VoteRequest) -> None:
 def on_pre_vote_reply(replica: Replica, message: PreVoteReply) -> None:
     """Count it, if this server still asks in the term in which it asked."""
     if message.removed and replica.role is not Role.LEADER:
-        replica.learn_of_removal()
+        if message.uuid in ("", replica.config.uuid):
+            replica.learn_of_removal()
     if replica.role is Role.PRE_CANDIDATE and message.asked_term == replica.term:
         _count(replica, message.from_id, message.granted)
 

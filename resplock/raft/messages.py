@@ -65,7 +65,10 @@ class PreVoteReply(_Message, frozen=True, gc=False, array_like=True, tag=2):
     asked_term: Natural
     granted: bool
     removed: bool = False
-    """The asking server is no member any more, and never will be: that is committed."""
+    """The server `uuid` is no member any more, and never will be: that is committed. The leader that
+    commits it says so unasked."""
+    uuid: Uuid = ""
+    """Of a removal: the server that is meant, if known. Another one may have its id by now."""
 
 
 class VoteRequest(_Message, frozen=True, gc=False, array_like=True, tag=3):

@@ -18,6 +18,7 @@ from resplock.raft.messages import (
     AppendRequest,
     Heartbeat,
     HeartbeatReply,
+    PreVoteReply,
     TimeoutNow,
 )
 from resplock.raft.progress import PeerState, Progress
@@ -396,6 +397,8 @@ def advance_commit(replica: Replica) -> None:
     index = majority_match(replica)
     if index <= log.commit_index or not may_commit_by_count(replica, index):
         return
+    if log.commit_index < replica.membership.index <= index:
+        _tell_removed(replica)
     replica.commit_to(index)
     if not replica.is_voter and replica.membership.index <= index:
         _send_heartbeats(replica)  # the others learn of the commit, and elect one of them
@@ -403,6 +406,29 @@ def advance_commit(replica: Replica) -> None:
         if heir is not None:
             replica.send_now(TimeoutNow(replica.term, replica.id, heir.id))
         replica.become_follower(replica.term, None)
+
+
+def _tell_removed(replica: Replica) -> None:
+    """The configuration in effect is committed now: let those that it removes know at once.
+
+    Nothing more is replicated to them. Whom this does not reach is told when it asks for votes.
+    """
+    membership = replica.membership
+    before = membership.committed(replica.log.commit_index).removed
+    for gone in membership.configuration.removed:
+        id, _, uuid = gone.rpartition("/")
+        if gone not in before and id != replica.id:
+            replica.send_now(
+                PreVoteReply(
+                    replica.term,
+                    replica.id,
+                    NodeId(id),
+                    replica.term,
+                    granted=False,
+                    removed=True,
+                    uuid=uuid,
+                )
+            )
 
 
 def majority_match(replica: Replica) -> Index:

@@ -182,6 +182,32 @@ def test_a_removed_server_does_not_disturb_the_others() -> None:
     assert (leader.is_leader, leader.term) == (True, 1)
 
 
+def test_a_removed_server_is_told_as_soon_as_its_removal_is_committed() -> None:
+    """It gets no entry more, so it would find out only when it next wants votes."""
+    cluster = Cluster(3)
+    leader = cluster.elect("n1")
+    cluster.partition(["n1", "n3"])
+    change(cluster, "n1", without(leader.configuration, N3))
+    cluster.settle()
+    removed = cluster.core("n3")
+    assert not removed.status().removed, "n1 alone is no majority of n1 and n2"
+    cluster.heal()
+    cluster.tick("n1", count=2)
+    assert (removed.role, removed.status().removed) == (Role.LEARNER, True)
+    assert removed.configuration.voters[2] == member("n3"), "its own log does not say so"
+
+
+def test_who_has_the_id_of_a_removed_server_is_not_told_in_its_place() -> None:
+    """Pitfall 19."""
+    cluster = Cluster(3)
+    cluster.elect("n1")
+    other = cluster.core("n3")
+    other.step(PreVoteReply(1, N1, N3, 1, False, removed=True, uuid="u-n3-"))
+    assert not other.status().removed
+    other.step(PreVoteReply(1, N1, N3, 1, False, removed=True, uuid="u-n3"))
+    assert other.status().removed
+
+
 def test_a_removed_server_that_missed_its_removal_is_told() -> None:
     """Pitfall 17: by anybody who knows it to be committed; then it stands no more."""
     cluster = Cluster(3)
@@ -254,7 +280,9 @@ def test_a_server_of_the_same_id_is_not_the_removed_one() -> None:
     leader.step(PreVoteRequest(1, N3, N1, 9, 9, uuid="u-n3+"))
     assert leader.to_send_after_persist == []
     leader.step(PreVoteRequest(1, N3, N1, 9, 9, uuid="u-n3"))
-    assert leader.to_send_after_persist == [PreVoteReply(1, N1, N3, 1, False, removed=True)]
+    assert leader.to_send_after_persist == [
+        PreVoteReply(1, N1, N3, 1, False, removed=True, uuid="u-n3")
+    ]
 
 
 def test_tombstones_are_bounded_and_the_oldest_goes_first() -> None:

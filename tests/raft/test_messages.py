@@ -39,7 +39,7 @@ RUN = Entry(3, 8, 9, EntryKind.RUN, 70, b"xy")
 
 RELEASED = {
     PreVoteRequest(3, N1, N2, 7, 2, "z", "y"): "980103a26e31a26e320702a17aa179",
-    PreVoteReply(4, N1, N2, 3, True): "970204a26e31a26e3203c3c2",
+    PreVoteReply(4, N1, N2, 3, False, True, "z"): "980204a26e31a26e3203c2c3a17a",
     VoteRequest(3, N1, N2, 7, 2, True, "z"): "980303a26e31a26e320702c3a17a",
     VoteReply(3, N1, N2, False): "950403a26e31a26e32c2",
     AppendRequest(3, N1, N2, 7, 2, 6, 70, (RUN,)): (
@@ -66,6 +66,7 @@ def test_fields_that_a_peer_leaves_out_have_their_defaults() -> None:
     for shorter, message in (
         ("960103a26e31a26e320702", PreVoteRequest(3, N1, N2, 7, 2)),
         ("960204a26e31a26e3203c3", PreVoteReply(4, N1, N2, 3, True)),
+        ("970204a26e31a26e3203c2c3", PreVoteReply(4, N1, N2, 3, False, True)),
         ("960303a26e31a26e320702", VoteRequest(3, N1, N2, 7, 2)),
     ):
         assert messages.decode(bytes.fromhex(shorter)) == message
