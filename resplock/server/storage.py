@@ -240,9 +240,11 @@ class Log:
 
     def sync(self) -> None:
         """Make everything durable that was saved. Raises StorageError, as `save` does."""
-        if self._is_synced:
-            return
-        self._assert_usable()
+        if not self._is_synced:
+            self._assert_usable()
+            self._sync()
+
+    def _sync(self) -> None:
         try:
             self._rocks.sync()
         except StorageError as error:
@@ -314,7 +316,8 @@ class Log:
                 stack.enter_context(contextlib.suppress(StorageError))
             stack.callback(self._rocks.close)
             if self._failure is None:
-                self.sync()
+                if not self._is_synced:
+                    self._sync()
                 self._mark.sync()
 
     # --- inside ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from resplock.errors import StorageError
 from resplock.raft.entries import Entry, HardState
-from resplock.server import snapshots, storage
+from resplock.server import snapshots, storage, wal
 from resplock.server.rocks import Rocks, log_options
 from resplock.server.storage import Log
 from tests.server.test_storage_tools import (
@@ -169,6 +170,21 @@ def test_after_a_power_cut_the_mark_never_names_what_was_not_synced(
                 ends.append((again.last_index, again.term_at(again.last_index)))
         assert set(ends) == {(9, 1), (12, 1), (12, 2)}
         assert ends[-1] == (12, 2)
+
+
+def test_what_a_start_finds_is_durable_before_the_mark_names_it(tmp_path: Path) -> None:
+    """A killed process had written it without a sync: what the log is opened with is in a table."""
+    path = make(tmp_path / "data")
+    with opened(path) as log:
+        log.save(HardState(1, "n1"), singles(1, 9))
+        log.save(None, singles(10, 12), sync=False)
+        killed = Path(shutil.copytree(path, tmp_path / "killed"))
+    with opened(killed):
+        cut = Path(shutil.copytree(killed, tmp_path / "cut"))
+    for file in wal.files(cut / "log" / "rocksdb"):
+        file.unlink()
+    with opened(cut) as log:
+        assert log.last_index == 12
 
 
 CHILD = """
