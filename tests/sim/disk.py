@@ -200,6 +200,7 @@ class Disk(MemoryLog):
         self.snapshot = meta
         if self.kept and not self._continues(meta):
             self.kept.clear()
+        self._unsynced.clear()  # what is found is put into a table before the log is open
         if not self.has_lost:
             self.has_lost = self.mark[1] > meta.index and not self.has_end(
                 self.mark[1], self.mark[0]
