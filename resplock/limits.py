@@ -43,6 +43,9 @@ DEADLOCK_STEPS_MAX = 256
 millisecond, and only when somebody may wait for the owner."""
 WAITER_GRACE_MS = 10_000
 """How long a disconnected waiter with a REQUEST may take to ask again, from the disconnect."""
+KEYS_PER_ENTRY = 20_000
+"""Keys of all commands in one entry that may name several, before the others are answered -BUSY:
+about 0.1 s of work."""
 SLOTS = 16384
 """Hash slots, as in Redis Cluster."""
 SCRIPT_SOURCE_BYTES_MAX = 16 * 1024
@@ -108,6 +111,8 @@ LIST_LOOKED_AT_MAX = 10_000
 LIST_STEPS_MAX = 256 * 1024
 """A LOCK.LIST page ends once its filters have taken so many steps (see `resplock.glob`): about 10 ms.
 For a usual glob a step is a byte, so that 10,000 locks with keys of 26 bytes fit on a page."""
+VALUES_BYTES_MAX = 1 << 20
+"""MGET and KEYS are refused when their reply would be longer than this."""
 CONFIG_PATTERNS_MAX = 64
 """Patterns in one CONFIG GET."""
 CONFIG_PATTERNS_BYTES_MAX = 4096

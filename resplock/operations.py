@@ -28,6 +28,7 @@ KEEP_TTL = -1
 
 Metadata: TypeAlias = tuple[tuple[bytes, bytes], ...]
 TtlOrKeep: TypeAlias = Annotated[int, Meta(ge=KEEP_TTL, le=limits.INTEGER_MAX)]
+Signed: TypeAlias = Annotated[int, Meta(ge=-limits.INTEGER_MAX - 1, le=limits.INTEGER_MAX)]
 Priority: TypeAlias = Annotated[int, Meta(ge=limits.PRIORITY_MIN, le=limits.PRIORITY_MAX)]
 
 
@@ -245,6 +246,32 @@ class Persist(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=27):
     name: LockName
 
 
+class SetAll(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=28):
+    """MSET, MSETNX: `values[i]` is for `names[i]`; all are set, or none. Answer: Done; with
+    `if_absent`, which needs all keys to be absent, Number 1 or 0.
+    """
+
+    names: tuple[LockName, ...]
+    values: tuple[bytes, ...]
+    if_absent: bool = False
+
+
+class Increment(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=29):
+    """INCR, DECR, INCRBY, DECRBY: add to the number that the value is, 0 when there is no key; its
+    end stays. Answer: Number of the sum, or Refused."""
+
+    name: LockName
+    by: Signed
+
+
+class Append(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=30):
+    """APPEND: add to the end of the value; its end in time stays. Answer: Number of its bytes, or
+    Refused."""
+
+    name: LockName
+    value: bytes
+
+
 # Scripts, by their source or its SHA1. `resplock.state.scripting` runs them.
 
 
@@ -293,6 +320,9 @@ Operation: TypeAlias = (
     | GetExpire
     | Expire
     | Persist
+    | SetAll
+    | Increment
+    | Append
     | Evaluate
     | LoadScript
     | FlushScripts
@@ -386,13 +416,30 @@ class CountKeys(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=24):
     names: tuple[LockName, ...]
 
 
+class GetRange(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=25):
+    """GETRANGE: from one byte of the value to another, both included; below 0 they count from its
+    end. Answer: Bulk."""
+
+    name: LockName
+    first: Signed
+    last: Signed
+
+
+class GetStrings(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=26):
+    """MGET. Answer: Values; what has no one value has none. Refused when they are too long."""
+
+    names: tuple[LockName, ...]
+
+
 class ScriptsExist(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=40):
     """SCRIPT EXISTS: which of these SHA1s are known. Answer: Scripted, with 1 or 0 for each."""
 
     digests: tuple[bytes, ...]
 
 
-StringQuery: TypeAlias = GetString | GetLength | GetType | GetTtl | CountKeys
+StringQuery: TypeAlias = (
+    GetString | GetLength | GetType | GetTtl | CountKeys | GetRange | GetStrings
+)
 Query: TypeAlias = (
     GetLock
     | ListLocks
@@ -615,7 +662,13 @@ class Scripted(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=64):
     resp3: bytes = b""
 
 
-Replied: TypeAlias = Bulk | Number | Status | WrongType
+class Values(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=66):
+    """Several values, in the order in which they were asked for; None where there is none."""
+
+    values: tuple[bytes | None, ...]
+
+
+Replied: TypeAlias = Bulk | Number | Status | WrongType | Values
 """What string commands are answered, besides Done."""
 
 

@@ -15,6 +15,7 @@ from resplock.errors import CommandError
 from resplock.limits import ARGUMENT_BYTES_MAX, EXPIRY_MS_MAX, INTEGER_MAX, KEY_BYTES_MAX
 from resplock.operations import (
     KEEP_TTL,
+    Append,
     CountKeys,
     Delete,
     DeleteAll,
@@ -23,12 +24,16 @@ from resplock.operations import (
     GetDelete,
     GetExpire,
     GetLength,
+    GetRange,
     GetString,
+    GetStrings,
     GetTtl,
     GetType,
+    Increment,
     Operation,
     Persist,
     Query,
+    SetAll,
     SetString,
 )
 from resplock.types import DB_PREFIXES, LockName
@@ -50,7 +55,7 @@ class Grammar:
         """What the command asks for. `db` is 0 to 15. Raises CommandError."""
         count, arity = len(argv), self.arity
         if count != arity if arity > 0 else count < -arity:
-            raise CommandError(f"wrong number of arguments for '{self.name.lower()}' command")
+            raise _wrong_arity(self.name)
         return self._parse(argv, db)
 
 
@@ -84,8 +89,12 @@ def _names(argv: list[bytes], db: int) -> tuple[LockName, ...]:
 def _value(value: bytes) -> bytes:
     """Clients cannot send a longer one, but scripts can build it."""
     if len(value) > ARGUMENT_BYTES_MAX:
-        raise CommandError("string exceeds maximum allowed size")
+        raise CommandError(TOO_LONG)
     return value
+
+
+TOO_LONG: Final = "string exceeds maximum allowed size (proto-max-bulk-len)"
+"""A value or what becomes of it, in Redis's words."""
 
 
 def _shown(word: bytes) -> str:
@@ -94,6 +103,10 @@ def _shown(word: bytes) -> str:
 
 
 _SHOWN_BYTES_MAX = 128
+
+
+def _wrong_arity(command: str) -> CommandError:
+    return CommandError(f"wrong number of arguments for '{command.lower()}' command")
 
 
 def _syntax_error() -> CommandError:
@@ -191,6 +204,38 @@ def _getex(argv: list[bytes], db: int) -> GetExpire:
     return GetExpire(name, *options.times(argv)) if options.end else GetExpire(name)
 
 
+def _mset(if_absent: bool) -> Parse:
+    def parse(argv: list[bytes], db: int) -> SetAll:
+        if len(argv) % 2 == 0:
+            raise _wrong_arity(argv[0].decode())
+        names = tuple([_name(key, db) for key in argv[1::2]])
+        return SetAll(names, tuple(map(_value, argv[2::2])), if_absent)
+
+    return parse
+
+
+# --- changing values -----------------------------------------------------------------------------
+
+
+def _count(by: int) -> Parse:
+    return lambda argv, db: Increment(_name(argv[1], db), by)
+
+
+def _incrby(argv: list[bytes], db: int) -> Increment:
+    return Increment(_name(argv[1], db), integer(argv[2]))
+
+
+def _decrby(argv: list[bytes], db: int) -> Increment:
+    by = -integer(argv[2])
+    if by > INTEGER_MAX:
+        raise CommandError("decrement would overflow")
+    return Increment(_name(argv[1], db), by)
+
+
+def _append(argv: list[bytes], db: int) -> Append:
+    return Append(_name(argv[1], db), argv[2])
+
+
 # --- deleting ------------------------------------------------------------------------------------
 
 
@@ -263,6 +308,14 @@ def _strlen(argv: list[bytes], db: int) -> GetLength:
     return GetLength(_name(argv[1], db))
 
 
+def _mget(argv: list[bytes], db: int) -> GetStrings:
+    return GetStrings(_names(argv, db))
+
+
+def _getrange(argv: list[bytes], db: int) -> GetRange:
+    return GetRange(_name(argv[1], db), integer(argv[2]), integer(argv[3]))
+
+
 def _type(argv: list[bytes], db: int) -> GetType:
     return GetType(_name(argv[1], db))
 
@@ -279,7 +332,16 @@ GRAMMARS: Final[dict[bytes, Grammar]] = {
         Grammar("SETEX", 4, _setex),
         Grammar("PSETEX", 4, _psetex),
         Grammar("GETSET", 3, _getset),
+        Grammar("MSET", -3, _mset(if_absent=False)),
+        Grammar("MSETNX", -3, _mset(if_absent=True)),
+        Grammar("INCR", 2, _count(1)),
+        Grammar("DECR", 2, _count(-1)),
+        Grammar("INCRBY", 3, _incrby),
+        Grammar("DECRBY", 3, _decrby),
+        Grammar("APPEND", 3, _append),
         Grammar("GET", 2, _get),
+        Grammar("MGET", -2, _mget),
+        Grammar("GETRANGE", 4, _getrange),
         Grammar("GETDEL", 2, _getdel),
         Grammar("GETEX", -2, _getex),
         Grammar("STRLEN", 2, _strlen),

@@ -126,6 +126,7 @@ class Command:
     key_flags   what it does with its keys, in Redis's words, where its flags do not say it all
     light       it may go into one entry with many others though it is not FAST: Redis's values are
                 long, and locks are not
+    heavy       it goes alone though it is FAST: it names many keys, or its answer may be long
     nested      what a part of the arguments makes, inside of what the command builds
     conflicts   options that contradict each other
     bare        a container that is a command also without a subcommand
@@ -150,6 +151,7 @@ class Command:
     conflicts: tuple[Conflict, ...] = ()
     key_flags: tuple[str, ...] = ()
     light: bool = False
+    heavy: bool = False
     bare: bool = False
     grammar: Grammar | None = None
     subcommands: tuple[Command, ...] = ()
@@ -270,6 +272,11 @@ class Command:
         access = () if Flag.NO_AUTH in self.flags else ("NOAUTH", "NOPERM")
         codes = ("ERR", *self.errors, *ERRORS_BY_MEETS[self.meets], *access)
         return tuple(code for code in dict.fromkeys(codes) if not ERRORS[code].later)
+
+    @cached_property
+    def goes_along(self) -> bool:
+        """Whether it need not go alone: others of its client may be under way with it."""
+        return (Flag.FAST in self.flags or self.light) and not self.heavy
 
     # --- keys ---
 

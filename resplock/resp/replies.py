@@ -423,6 +423,11 @@ def _bulk_reply(protocol: int) -> Encoder:
     return lambda outcome: nil if outcome.value is None else _bulk(outcome.value)
 
 
+def _values_reply(protocol: int) -> Encoder:
+    values = VALUE_ENCODERS[protocol][tuple]
+    return lambda outcome: values(outcome.values)
+
+
 def _number(outcome: ops.Number) -> bytes:
     return _integer(outcome.value)
 
@@ -487,6 +492,7 @@ def _string_encoders(protocol: int) -> Encoders:
     return {
         ops.Bulk: _bulk_reply(protocol),
         ops.Number: _number,
+        ops.Values: _values_reply(protocol),
         ops.Status: _status,
         ops.WrongType: _wrong_type,
         ops.Scripted: _scripted_2 if protocol == 2 else _scripted_3,

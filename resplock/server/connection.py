@@ -49,7 +49,7 @@ from resplock.operations import (
     Query,
 )
 from resplock.resp.alike import LIKENESS_KEY_BYTES, Likeness, learn
-from resplock.resp.commands import COMMANDS, Call, Command, Flag, Meets, find
+from resplock.resp.commands import COMMANDS, Call, Command, Meets, find
 from resplock.resp.parser import Parser
 from resplock.resp.replies import (
     ENCODERS,
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 PROPOSALS = {
     spelling: cast("Callable[[list[bytes], int], Operation]", command.bind)
     for name, command in COMMANDS.items()
-    if command.meets is Meets.PROPOSE and (Flag.FAST in command.flags or command.light)
+    if command.meets is Meets.PROPOSE and command.goes_along
     for spelling in (name, name.lower())
 }
 """The binders of the commands that are proposed, by the name in capitals or in small letters. What
@@ -422,7 +422,7 @@ class Connection(asyncio.Protocol):
 
     def _run_in_turn(self, command: Command, argv: list[bytes]) -> bool:
         """Run a command that nothing outstanding may pass; False if it has to wait for its turn."""
-        fast = Flag.FAST in command.flags
+        fast = command.goes_along
         if self._outstanding and not (
             command.meets is Meets.READ is self._outstanding_meets
             and self._outstanding < _READS_OUTSTANDING_MAX

@@ -62,6 +62,8 @@ class Ledger:
         self.scripts = ScriptCache()
         self.script_steps_left = 0
         """How many steps the scripts of the present entry may still take."""
+        self.keys_left = 0
+        """How many keys the present entry's commands on several may still name."""
         self.totals = Totals()
         self.means = HoldMeans(self.totals)
         self.rates = Rates(self.totals)

@@ -17,8 +17,10 @@ from resplock.operations import (
     GetBackoff,
     GetLength,
     GetLock,
+    GetRange,
     GetStats,
     GetString,
+    GetStrings,
     GetTtl,
     GetType,
     ListLocks,
@@ -33,7 +35,7 @@ from resplock.types import LockName
 
 
 def answer(table: LockTable, query: Query, now_ms: int) -> Answer:
-    """Answer one query. Raises CommandError for a cursor that no page gave."""
+    """Answer one query. Raises CommandError for a cursor that no page gave, or an answer too long."""
     match query:
         case GetLock():
             lock = table.locks.get(query.name)
@@ -50,7 +52,15 @@ def answer(table: LockTable, query: Query, now_ms: int) -> Answer:
             return _stats(table)
         case CountLocks():
             return table.locks_by_db[query.db]
-        case GetString() | GetLength() | GetType() | GetTtl() | CountKeys():
+        case (
+            GetString()
+            | GetLength()
+            | GetType()
+            | GetTtl()
+            | CountKeys()
+            | GetRange()
+            | GetStrings()
+        ):
             return strings.read(table, query, now_ms)
         case ScriptsExist():
             return scripting.exist(table, query)

@@ -20,10 +20,10 @@ from resplock.operations import (
     LoadScript,
     Number,
     Refused,
-    Replied,
     Scripted,
     ScriptsExist,
     Status,
+    Values,
     WrongType,
 )
 from resplock.script import Failure, Program, Refusal, Reply, encode, script_sha1
@@ -156,7 +156,7 @@ class _Caller:
         return [b"%d" % seconds, b"%d" % (ms * 1000)]
 
 
-def _reply(outcome: Replied | Done | Refused | None) -> Reply:
+def _reply(outcome: strings.Answer | None) -> Reply:
     match outcome:
         case Done():
             return _OK
@@ -166,8 +166,12 @@ def _reply(outcome: Replied | Done | Refused | None) -> Reply:
             return outcome.value
         case Status():
             return StatusReply(outcome.text.encode())
+        case Values():
+            return list(outcome.values)
         case WrongType():
             return _WRONG_TYPE
+        case Busy():
+            return Failure(b"BUSY " + outcome.what.encode())
         case Refused():
             return Failure(b"ERR " + outcome.text.encode())
         case None:

@@ -15,15 +15,17 @@ Pure and deterministic. One record, two views: whatever LOCK.* and these do to a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 from msgspec.structs import replace
 
 from resplock.errors import CommandError
-from resplock.limits import INTEGER_MAX
+from resplock.limits import ARGUMENT_BYTES_MAX, INTEGER_MAX, KEYS_PER_ENTRY, VALUES_BYTES_MAX
 from resplock.operations import (
     KEEP_TTL,
+    Append,
     Bulk,
+    Busy,
     CountKeys,
     Delete,
     DeleteAll,
@@ -33,16 +35,21 @@ from resplock.operations import (
     GetDelete,
     GetExpire,
     GetLength,
+    GetRange,
     GetString,
+    GetStrings,
     GetTtl,
     GetType,
+    Increment,
     Number,
     Persist,
     Refused,
     Replied,
+    SetAll,
     SetString,
     Status,
     StringQuery,
+    Values,
     WrongType,
 )
 from resplock.state import ends
@@ -50,7 +57,7 @@ from resplock.state.granting import PLAIN, is_free_for
 from resplock.state.handover import leave, promote
 from resplock.state.ledger import Ledger
 from resplock.state.records import NOBODYS, Hold, Lock, Mode, heard, with_hold
-from resplock.strings import GRAMMARS
+from resplock.strings import GRAMMARS, TOO_LONG, integer
 from resplock.types import LockName
 
 DONE: Final = Done()
@@ -60,28 +67,30 @@ YES: Final = Number(1)
 WRONG_TYPE: Final = WrongType()
 _NEVER_ENDS: Final = Number(-1)
 _NO_KEY: Final = Number(-2)
+_BUSY: Final = Busy(f"commands name more than {KEYS_PER_ENTRY} keys at once")
+_OVERFLOW: Final = Refused("increment or decrement would overflow")
+
+Answer: TypeAlias = Replied | Done | Refused | Busy
 
 
-def execute(
-    ledger: Ledger, argv: list[bytes], db: int, index: int
-) -> Replied | Done | Refused | None:
+def execute(ledger: Ledger, argv: list[bytes], db: int, index: int) -> Answer | None:
     """Run one string command within `apply`, as a client's would be; None when it is no such command.
 
-    Its errors are answers: Refused (-ERR and its text) and WrongType.
+    Its errors are answers: Refused (-ERR and its text), WrongType and Busy.
     """
     grammar = GRAMMARS.get(argv[0].upper())
     if grammar is None:
         return None
     try:
         bound: Any = grammar.bind(argv, db)
+        handler = HANDLERS.get(type(bound))
+        if handler is not None:
+            return handler(ledger, bound, index)
+        for name in names_of_query(bound):
+            ends.settle(ledger, name, index)
+        return read(ledger, bound, ledger.clock_ms)
     except CommandError as error:
         return Refused(error.text)
-    handler = HANDLERS.get(type(bound))
-    if handler is not None:
-        return handler(ledger, bound, index)
-    for name in names_of_query(bound):
-        ends.settle(ledger, name, index)
-    return read(ledger, bound, ledger.clock_ms)
 
 
 # --- what is there -------------------------------------------------------------------------------
@@ -207,6 +216,65 @@ def set_deadline(ledger: Ledger, name: LockName, lock: Lock, hold: Hold, deadlin
     ledger.tell("renewed", name, hold.owner, hold.version)
 
 
+def _set_all(ledger: Ledger, operation: SetAll, index: int) -> Number | Done | WrongType | Busy:
+    """MSET and MSETNX: all of the keys are set, or none."""
+    names = operation.names
+    if not _may_touch(ledger, names):
+        return _BUSY
+    holds = [_settled(ledger, name, index)[1] for name in names]
+    if operation.if_absent:
+        if any(holds) or not all(is_free_for(ledger, name, PLAIN) for name in names):
+            ledger.totals.refusals += 1
+            return NO
+    elif WRONG_TYPE in holds:
+        return WRONG_TYPE
+    for name, value in zip(names, operation.values, strict=True):
+        _put(ledger, name, value, 0, index)
+    return YES if operation.if_absent else DONE
+
+
+def _may_touch(ledger: Ledger, names: Sequence[LockName]) -> bool:
+    """Whether a command on several keys still fits into the entry, which is then charged for it."""
+    if ledger.keys_left <= 0:
+        return False
+    ledger.keys_left -= len(names)
+    return True
+
+
+# --- changing values -----------------------------------------------------------------------------
+
+
+def _increment(ledger: Ledger, operation: Increment, index: int) -> Number | WrongType | Refused:
+    _, hold = _settled(ledger, operation.name, index)
+    if isinstance(hold, WrongType):
+        return hold
+    try:
+        total = (integer(hold.owner) if hold else 0) + operation.by
+    except CommandError as error:
+        return Refused(error.text)
+    if not -INTEGER_MAX - 1 <= total <= INTEGER_MAX:
+        return _OVERFLOW
+    _change(ledger, operation.name, hold, b"%d" % total, index)
+    return Number(total)
+
+
+def _append(ledger: Ledger, operation: Append, index: int) -> Number | WrongType | Refused:
+    _, hold = _settled(ledger, operation.name, index)
+    if isinstance(hold, WrongType):
+        return hold
+    value = (hold.owner if hold else b"") + operation.value
+    if len(value) > ARGUMENT_BYTES_MAX:
+        return Refused(TOO_LONG)
+    _change(ledger, operation.name, hold, value, index)
+    return Number(len(value))
+
+
+def _change(ledger: Ledger, name: LockName, hold: Hold | None, value: bytes, index: int) -> None:
+    """Give the key another value, which is a new grant, with the end that it has."""
+    if hold is None or hold.owner != value:
+        _put(ledger, name, value, hold.deadline_ms if hold else 0, index)
+
+
 # --- deleting ------------------------------------------------------------------------------------
 
 
@@ -215,7 +283,9 @@ def delete(ledger: Ledger, operation: Delete, index: int) -> Number:
     return YES if _delete(ledger, operation.name, index) else NO
 
 
-def _delete_all(ledger: Ledger, operation: DeleteAll, index: int) -> Number:
+def _delete_all(ledger: Ledger, operation: DeleteAll, index: int) -> Number | Busy:
+    if not _may_touch(ledger, operation.names):
+        return _BUSY
     return Number(sum(_delete(ledger, name, index) for name in operation.names))
 
 
@@ -330,8 +400,11 @@ def _persist(ledger: Ledger, operation: Persist, index: int) -> Replied:
     return YES
 
 
-HANDLERS: Final[dict[type[Any], Callable[[Ledger, Any, int], Replied | Done]]] = {
+HANDLERS: Final[dict[type[Any], Callable[[Ledger, Any, int], Answer]]] = {
     SetString: set_string,
+    SetAll: _set_all,
+    Increment: _increment,
+    Append: _append,
     Delete: delete,
     DeleteAll: _delete_all,
     DeleteIf: _delete_if,
@@ -348,13 +421,15 @@ HANDLERS: Final[dict[type[Any], Callable[[Ledger, Any, int], Replied | Done]]] =
 
 def names_of_query(query: StringQuery) -> Sequence[LockName]:
     """The keys that a query is about."""
-    return query.names if isinstance(query, CountKeys) else (query.name,)
+    return query.names if isinstance(query, CountKeys | GetStrings) else (query.name,)
 
 
 def read(ledger: Ledger, query: StringQuery, now_ms: int) -> Replied:
-    """Answer a query from what is there. `now_ms`: see `queries`."""
+    """Answer a query from what is there. `now_ms`: see `queries`. Raises CommandError."""
     if isinstance(query, CountKeys):
         return Number(sum(_hold_of(ledger.locks.get(name)) is not None for name in query.names))
+    if isinstance(query, GetStrings):
+        return _values(ledger, query.names)
     lock = ledger.locks.get(query.name)
     if isinstance(query, GetTtl):
         return _ttl(ledger, lock, query, now_ms)
@@ -366,6 +441,8 @@ def read(ledger: Ledger, query: StringQuery, now_ms: int) -> Replied:
             return _bulk(hold)
         case GetLength():
             return Number(0 if hold is None else len(hold.owner))
+        case GetRange():
+            return Bulk(b"" if hold is None else _part(hold.owner, query.first, query.last))
         case GetType():
             return _NONE if hold is None else _STRING
         case _:
@@ -374,6 +451,29 @@ def read(ledger: Ledger, query: StringQuery, now_ms: int) -> Replied:
 
 _NONE: Final = Status("none")
 _STRING: Final = Status("string")
+
+
+def _values(ledger: Ledger, names: Sequence[LockName]) -> Values:
+    values: list[bytes | None] = []
+    room = VALUES_BYTES_MAX
+    for name in names:
+        hold = _hold_of(ledger.locks.get(name))
+        value = hold.owner if isinstance(hold, Hold) else None
+        room -= len(value or b"")
+        if room < 0:
+            raise CommandError(f"the values are together longer than {VALUES_BYTES_MAX} bytes")
+        values.append(value)
+    return Values(tuple(values))
+
+
+def _part(value: bytes, first: int, last: int) -> bytes:
+    """What GETRANGE gives: both ends are included, and below 0 they count from the value's end."""
+    if last < first < 0:
+        return b""
+    size = len(value)
+    begin = max(first + size, 0) if first < 0 else first
+    end = max(last + size, 0) if last < 0 else last
+    return value[begin : end + 1]
 
 
 def _ttl(ledger: Ledger, lock: Lock | None, query: GetTtl, now_ms: int) -> Number:

@@ -105,6 +105,7 @@ class LockTable(Ledger):
             self.ended, self.events = [], []
         self.ends_left = limits.ENDS_PER_ENTRY
         self.script_steps_left = limits.SCRIPT_STEPS_PER_ENTRY
+        self.keys_left = limits.KEYS_PER_ENTRY
         ends.end_due(self, first)
         if self.departing:
             leaving.go_on(self, first)

@@ -60,6 +60,9 @@ TAKE_MANY_WORDS = (
     "UNLINK",
     "EXISTS",
     "TOUCH",
+    "MGET",
+    "MSET",
+    "MSETNX",
 )
 
 
@@ -259,6 +262,15 @@ GET nothing
 GETEX k EX 60
 GETEX nothing
 STRLEN k
+MSET m 1 n 2
+MSETNX m 1 n 2
+MGET m n nothing
+INCR m
+DECR m
+INCRBY m 5
+DECRBY m 5
+APPEND m 7
+GETRANGE m 0 -1
 TYPE k
 EXISTS k nothing
 TOUCH k
@@ -285,6 +297,13 @@ GET s
 GETEX s
 GETDEL s
 STRLEN s
+MSET s v
+INCR s
+DECR s
+INCRBY s 5
+DECRBY s 5
+APPEND s v
+GETRANGE s 0 -1
 TYPE s
 EXPIRE s 60
 PEXPIRE s 60000

@@ -133,6 +133,9 @@ STRING_OPERATIONS: list[Operation] = [
     ops.GetExpire(LockName(b"\0k"), 5, 7),
     ops.Expire(LockName(b"\0k"), -5, True, ("GT",)),
     ops.Persist(LockName(b"\0k")),
+    ops.SetAll((LockName(b"\0k"),), (b"me",), True),
+    ops.Increment(LockName(b"\0k"), -(2**63)),
+    ops.Append(LockName(b"\0k"), b"me"),
 ]
 STRING_QUERIES: list[Query] = [
     ops.ScriptsExist((b"e0e1", b"x")),
@@ -141,6 +144,8 @@ STRING_QUERIES: list[Query] = [
     ops.GetType(LockName(b"\0k")),
     ops.GetTtl(LockName(b"\0k"), 1000, True),
     ops.CountKeys((LockName(b"\0k"),)),
+    ops.GetStrings((LockName(b"\0k"),)),
+    ops.GetRange(LockName(b"\0k"), -(2**63), 2**63 - 1),
 ]
 RESULTS: list[Result] = [
     Granted(7, 5, 1),
@@ -181,6 +186,7 @@ RESULTS: list[Result] = [
     CROWDED,
     ops.Bulk(b"me"),
     ops.Bulk(None),
+    ops.Values((b"me", None, b"")),
     ops.Number(-2),
     ops.Status("string"),
     ops.WrongType(),

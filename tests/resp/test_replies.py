@@ -258,6 +258,7 @@ STRINGS: list[tuple[ops.Replied, Any]] = [
     (ops.Bulk(b"v\r\n%d"), b"v\r\n%d"),
     (ops.Bulk(b""), b""),
     (ops.Bulk(None), None),
+    (ops.Values((b"v", None, b"")), [b"v", None, b""]),
     (ops.Number(-2), -2),
     (ops.Number(2**63 - 1), 2**63 - 1),
     (ops.Status("string"), b"string"),

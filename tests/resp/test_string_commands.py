@@ -30,6 +30,16 @@ BUILT: list[tuple[str, ops.Operation | ops.Query]] = [
     ("SETEX k 3 v", ops.SetString(K, b"v", 3000)),
     ("PSETEX k 3 v", ops.SetString(K, b"v", 3)),
     ("GETSET k v", ops.SetString(K, b"v", gives_old=True)),
+    ("MSET k v", ops.SetAll((K,), (b"v",))),
+    ("MSET k v l w k x", ops.SetAll((K, L, K), (b"v", b"w", b"x"))),
+    ("MSETNX k v l w", ops.SetAll((K, L), (b"v", b"w"), if_absent=True)),
+    ("INCR k", ops.Increment(K, 1)),
+    ("DECR k", ops.Increment(K, -1)),
+    ("INCRBY k -9223372036854775808", ops.Increment(K, -INTEGER_MAX - 1)),
+    ("DECRBY k 5", ops.Increment(K, -5)),
+    ("APPEND k v", ops.Append(K, b"v")),
+    ("MGET k l k", ops.GetStrings((K, L, K))),
+    ("GETRANGE k 0 -1", ops.GetRange(K, 0, -1)),
     ("GET k", ops.GetString(K)),
     ("GETDEL k", ops.GetDelete(K)),
     ("GETEX k", ops.GetExpire(K)),
@@ -110,6 +120,25 @@ SETEX k x v
 SETEX k 9223372036854775807 v
 PSETEX k -1 v
 GETSET k
+MSET
+MSET k
+MSET k v l
+MSETNX k v l
+INCR
+INCR k 1
+DECR k 1
+INCRBY k
+INCRBY k x
+INCRBY k 1.5
+INCRBY k 9223372036854775808
+DECRBY k x
+DECRBY k -9223372036854775808
+DECRBY k 1 2
+APPEND k
+MGET
+GETRANGE k 0
+GETRANGE k x 1
+GETRANGE k 0 1.0
 GET
 GET k l
 GETDEL

@@ -12,6 +12,7 @@ from resplock.errors import DamagedSnapshot, NewerFormat
 from resplock.operations import (
     Acquire,
     AcquireAll,
+    Append,
     Break,
     Cancel,
     ClientId,
@@ -24,6 +25,7 @@ from resplock.operations import (
     FlushScripts,
     GetDelete,
     GetExpire,
+    Increment,
     KeepAlive,
     LoadScript,
     NodeGone,
@@ -32,6 +34,7 @@ from resplock.operations import (
     Persist,
     Release,
     Renew,
+    SetAll,
     SetString,
     Settle,
     SetUnixOffset,
@@ -78,13 +81,17 @@ STRINGS: list[Operation] = [
     GetExpire(ORDERS, 30_000, 1_700_000_000_000),
     Expire(ORDERS, -7, True, ("GT", "XX")),
     Persist(ORDERS),
+    SetAll((ORDERS, B), (b"worker-a", b""), True),
+    Increment(ORDERS, -7),
+    Append(ORDERS, b"worker-a"),
 ]
 STRINGS_0_2_0 = bytes.fromhex(
-    "989814c40a006f72646572732f3432c408776f726b65722d61cd7530a24e58cf0000018bcfe56800c3c39215"
+    "9b9814c40a006f72646572732f3432c408776f726b65722d61cd7530a24e58cf0000018bcfe56800c3c39215"
     "c40a006f72646572732f3432921692c40a006f72646572732f3432c40201629417c40a006f72646572732f34"
     "32c408776f726b65722d61c29218c40a006f72646572732f34329419c40a006f72646572732f3432cd7530cf"
     "0000018bcfe56800951ac40a006f72646572732f3432f9c392a24754a25858921bc40a006f72646572732f34"
-    "32"
+    "32941c92c40a006f72646572732f3432c402016292c408776f726b65722d61c400c3931dc40a006f72646572"
+    "732f3432f9931ec40a006f72646572732f3432c408776f726b65722d61"
 )
 SCRIPTS: list[Operation] = [
     Evaluate(b"return 1"),

@@ -6,12 +6,17 @@ from typing import Any
 
 import pytest
 
+from resplock.errors import CommandError
+from resplock.limits import ARGUMENT_BYTES_MAX, KEYS_PER_ENTRY, VALUES_BYTES_MAX
 from resplock.operations import (
     Acquire,
     AcquireAll,
+    Append,
     Blocked,
     Bulk,
+    Busy,
     ClientId,
+    DeleteAll,
     Done,
     Ended,
     Granted,
@@ -22,9 +27,12 @@ from resplock.operations import (
     Query,
     Refused,
     Release,
+    SetAll,
+    SetString,
     SetUnixOffset,
     Status,
     Unblocked,
+    Values,
     WrongType,
 )
 from resplock.state import queries, strings
@@ -172,6 +180,134 @@ def test_a_version_in_a_snapshot_of_time_is_never_given_twice(run: Strings) -> N
         run(command)
         versions.append(run.hold().version)
     assert versions == sorted(set(versions))
+
+
+# --- values that change --------------------------------------------------------------------------
+
+
+def test_a_number_that_changes_is_a_new_grant_with_the_same_end(run: Strings) -> None:
+    assert run("INCR k") == Number(1)
+    first = run.hold()
+    run("PEXPIRE k 500")
+    run.now_ms += 100
+    assert run("INCRBY k 41") == Number(42)
+    assert (run.hold().version, run("PTTL k")) == (run.index - 1, Number(400))
+    assert run.hold().version > first.version
+    assert run("DECRBY k 50") == Number(-8)
+    assert run("DECR k") == Number(-9)
+    assert run("GET k") == Bulk(b"-9")
+    assert run.events[-2:] == [("deleted", b"-8", b"replaced"), ("acquired", b"-9", b"")]
+
+
+def test_what_changes_no_value_is_no_grant(run: Strings) -> None:
+    run("SET k 7 PX 500")
+    before = run.hold()
+    assert run("INCRBY k 0") == Number(7)
+    assert run.apply(Append(K, b"")) == Number(1)
+    assert run.hold() is before
+    assert run.apply(Append(L, b"")) == Number(0)
+    assert run("EXISTS l") == YES
+
+
+def test_numbers_have_64_bits(run: Strings) -> None:
+    overflow = Refused("increment or decrement would overflow")
+    run("SET k 9223372036854775806")
+    assert run("INCR k") == Number(2**63 - 1)
+    before = run.hold()
+    assert run("INCR k") == overflow
+    assert run("DECRBY l 9223372036854775807") == Number(-(2**63) + 1)
+    assert run("DECR l") == Number(-(2**63))
+    assert run("DECR l") == overflow
+    assert run.hold() is before
+
+
+@pytest.mark.parametrize("value", ["", "x", "1.5", " 1", "01", "+1", "9223372036854775808"])
+def test_what_is_no_number_is_not_counted(run: Strings, value: str) -> None:
+    run.apply(SetString(K, value.encode()))
+    before = run.hold()
+    assert run("INCR k") == Refused("value is not an integer or out of range")
+    assert run.hold() is before
+
+
+def test_what_is_appended_is_a_new_grant_with_the_same_end(run: Strings) -> None:
+    run("SET k me PX 500")
+    assert run("APPEND k too") == Number(5)
+    assert (run("GET k"), run("PTTL k")) == (Bulk(b"metoo"), Number(500))
+    assert run.hold().version == run.index - 1
+
+
+def test_a_value_does_not_grow_beyond_its_bound(run: Strings) -> None:
+    run.apply(SetString(K, b"v" * (ARGUMENT_BYTES_MAX - 1)))
+    assert run("APPEND k v") == Number(ARGUMENT_BYTES_MAX)
+    before = run.hold()
+    assert run("APPEND k v") == Refused("string exceeds maximum allowed size (proto-max-bulk-len)")
+    assert run.hold() is before
+
+
+@pytest.mark.parametrize("command", ["INCR k", "APPEND k 5", "MSET l 1 k 5"])
+def test_a_waiter_goes_on_waiting_when_the_value_changes(run: Strings, command: str) -> None:
+    run("SET k 7")
+    run.wait(b"you")
+    run(command)
+    assert run("GET k") != Bulk(b"you")
+    assert run.ended == []
+    run("DEL k")
+    assert run("GET k") == Bulk(b"you")
+
+
+# --- several at once -----------------------------------------------------------------------------
+
+
+def test_several_are_set_at_once(run: Strings) -> None:
+    run("SET k old PX 500")
+    assert run("MSET k me l you k they") == Done()
+    assert run("MGET k l none") == Values((b"they", b"you", None))
+    assert run("PTTL k") == Number(-1)
+    versions = [run.hold(name).version for name in (K, L)]
+    assert len(set(versions)) == 2
+
+
+def test_msetnx_sets_all_or_none(run: Strings) -> None:
+    run("SET l me")
+    assert run("MSETNX k you l you") == NO
+    assert run("EXISTS k") == NO
+    run("DEL l")
+    assert run("MSETNX k you l you") == YES
+    assert run("MGET k l") == Values((b"you", b"you"))
+    assert run.table.totals.refusals == 1
+
+
+def test_msetnx_passes_nobody_who_waits(run: Strings) -> None:
+    """The first in line waits for two locks, of which one is free."""
+    run("SET l me")
+    run.apply(AcquireAll((K, L), b"you", options=Options(wait_ms=60_000, client=CLIENT)))
+    assert run("MSETNX a he k he") == NO
+    assert run("EXISTS a k") == NO
+
+
+def test_msetnx_sees_no_overdue_hold(run: Strings) -> None:
+    run("SET k me PX 100")
+    run.now_ms += 100
+    assert run("MSETNX k you l you") == YES
+
+
+def test_one_entry_touches_so_many_keys_at_most(run: Strings) -> None:
+    names = tuple(LockName(b"\0%d" % number) for number in range(KEYS_PER_ENTRY // 4))
+    full = [SetAll(names, (b"v",) * len(names)), DeleteAll(names)] * 2
+    refused = [SetAll((K,), (b"v",)), SetAll((K,), (b"v",), if_absent=True), DeleteAll((K,))]
+    outcomes = run.table.apply(run.index, run.now_ms, [*full, *refused])
+    run.index += len(outcomes)
+    assert outcomes[:4] == [Done(), Number(len(names))] * 2
+    assert all(isinstance(outcome, Busy) for outcome in outcomes[4:])
+    assert run("MSET k v") == Done()
+
+
+def test_the_values_of_several_keys_are_not_too_long(run: Strings) -> None:
+    run.apply(SetString(K, b"v" * ARGUMENT_BYTES_MAX))
+    most = VALUES_BYTES_MAX // ARGUMENT_BYTES_MAX
+    run("MGET" + " k" * most)
+    with pytest.raises(CommandError, match="the values are together longer than"):
+        run("MGET" + " k" * (most + 1))
 
 
 # --- when they end -------------------------------------------------------------------------------
@@ -328,7 +464,7 @@ def test_who_knows_the_value_releases_without_a_delay(run: Strings) -> None:
 
 # --- other kinds of locks ------------------------------------------------------------------------
 
-WRONG = ["GET", "STRLEN", "TYPE", "GETDEL", "GETEX", "PERSIST"]
+WRONG = ["GET", "STRLEN", "TYPE", "GETDEL", "GETEX", "PERSIST", "INCR", "DECR"]
 
 
 @pytest.mark.parametrize("options", [Options(shared=True), Options(limit=2)])
@@ -337,10 +473,12 @@ def test_locks_that_may_have_several_holders_have_no_value(run: Strings, options
     run.apply(Acquire(K, b"you", 700, options=options))
     wrong = [f"{command} k" for command in WRONG]
     wrong += ["SET k v", "SET k v XX", "SET k v GET NX", "GETSET k v", "EXPIRE k 5", "DELIFEQ k me"]
+    wrong += ["APPEND k v", "INCRBY k 5", "GETRANGE k 0 1", "MSET l v k v"]
     for command in wrong:
         assert run(command) == WrongType(), command
     assert run("SET k v NX") == NOTHING
-    assert run("SETNX k v") == NO
+    assert run("SETNX k v") == run("MSETNX l v k v") == run("EXISTS l") == NO
+    assert run("MGET k") == Values((None,))
     assert run("EXISTS k") == YES
     assert run("PTTL k") == Number(700)
     assert run("DEL k") == YES
@@ -396,6 +534,7 @@ def test_scripts_run_the_same_commands(run: Strings) -> None:
     assert execute("SET k me PXAT 1") == Done()
     assert execute("GET k") == NOTHING
     assert execute("SET k me PX x") == Refused("value is not an integer or out of range")
+    assert execute("MGET k k") == Values((None, None))
     assert execute("GET") == Refused("wrong number of arguments for 'get' command")
     assert execute("LPUSH k v") is None
     run.table.check()

@@ -98,9 +98,19 @@ class Draw:
                 return [name, key, value, *(word for option in options for word in option)]
             case "SETEX" | "PSETEX":
                 return [name, key, self.amount("EX" if name == "SETEX" else "PX")[1], value]
-            case "SETNX" | "GETSET":
+            case "SETNX" | "GETSET" | "APPEND":
                 return [name, key, value]
-            case "DEL" | "UNLINK" | "EXISTS" | "TOUCH":
+            case "MSET" | "MSETNX":
+                pairs = [[self.rng.choice(KEYS), self.rng.choice(VALUES)] for _ in range(3)]
+                words = [word for pair in pairs[: self.rng.randint(1, 3)] for word in pair]
+                return [name, *words, *self.some(KEYS, most=1)]
+            case "INCRBY" | "DECRBY":
+                amounts = ["5", "-3", "9223372036854775807", "-9223372036854775808", "x", "1.5"]
+                return [name, key, self.rng.choice(amounts)]
+            case "GETRANGE":
+                ends = ["0", "1", "3", "-1", "-2", "-9", "99", "9223372036854775807"]
+                return [name, key, self.rng.choice(ends), self.rng.choice([*ends, "x"])]
+            case "DEL" | "MGET" | "UNLINK" | "EXISTS" | "TOUCH":
                 return [name, *self.some(KEYS, 1, 3)]
             case "EXPIRE" | "PEXPIRE":
                 amount = self.amount("EX" if name == "EXPIRE" else "PX")[1]

@@ -6,8 +6,8 @@ Pure, and only data. The arguments describe; `resplock.strings` reads them, as s
 from typing import Any
 
 from resplock import operations as ops
-from resplock.limits import ARGUMENT_BYTES_MAX, EXPIRY_MS_MAX
-from resplock.resp.arguments import Argument, Integer, Key, OneOf, PureToken, Text
+from resplock.limits import ARGUMENT_BYTES_MAX, EXPIRY_MS_MAX, INTEGER_MAX, VALUES_BYTES_MAX
+from resplock.resp.arguments import Argument, Block, Integer, Key, OneOf, PureToken, Text
 from resplock.resp.command import Command, Flag, Group, Meets
 from resplock.resp.shapes import Kind, Reply
 from resplock.strings import GRAMMARS
@@ -23,6 +23,14 @@ _MOST = {"seconds": EXPIRY_MS_MAX // 1000, "milliseconds": EXPIRY_MS_MAX}
 
 KEY = Key(name="key", summary="The lock.")
 KEYS = Key(name="key", field="names", multiple=True, summary="The locks.")
+PAIRS = Block(
+    name="data",
+    multiple=True,
+    arguments=(
+        Key(name="key", summary="The lock."),
+        Text(name="value", summary="Its owner."),
+    ),
+)
 VALUE = Text(name="value", summary=f"The owner: 0 to {ARGUMENT_BYTES_MAX} bytes.")
 
 OK = Reply("ok", Kind.SIMPLE, "OK, when it was set.", of=ops.Done)
@@ -95,6 +103,7 @@ def _command(
     details: tuple[str, ...] = (),
     key_flags: str = "",
     tips: tuple[str, ...] = (),
+    heavy: bool = False,
 ) -> Command:
     return Command(
         name=name,
@@ -110,7 +119,8 @@ def _command(
         details=details,
         key_flags=tuple(key_flags.split()),
         tips=tips,
-        light=Flag.WRITE in flags,
+        light=Flag.WRITE in flags and not heavy,
+        heavy=heavy,
         grammar=GRAMMARS[name.encode()],
     )
 
@@ -150,6 +160,42 @@ def _lifetime(name: str, summary: str) -> Command:
         flags=_READ,
         errors=(),
         tips=("nondeterministic_output",) if name in ("TTL", "PTTL") else (),
+    )
+
+
+def _increment(name: str, summary: str, *amount: Argument) -> Command:
+    return _command(
+        name,
+        summary,
+        (KEY, *amount),
+        ops.Increment,
+        (_number("The sum."),),
+        flags=_SET_FAST,
+        details=(_NEW_GRANT,),
+    )
+
+
+_NEW_GRANT = "Another value is a new grant, with a new fencing version; when the key ends stays."
+
+
+def _amount_of(name: str, least: int) -> Integer:
+    return Integer(name=name, field="by", least=least)
+
+
+def _set_all(name: str, summary: str, reply: Reply, policy: str, *errors: str) -> Command:
+    return _command(
+        name,
+        summary,
+        (PAIRS,),
+        ops.SetAll,
+        (reply,),
+        flags=_SET,
+        errors=errors,
+        complexity="O(N) where N is the number of keys",
+        details=("All are set at once, or none is. They never end.",),
+        key_flags="OW insert" if name == "MSETNX" else "OW update",
+        tips=("request_policy:multi_shard", f"response_policy:{policy}"),
+        heavy=True,
     )
 
 
@@ -261,6 +307,31 @@ COMMANDS = (
         (Reply("old", Kind.BULK, "The value before.", of=ops.Bulk), NO_KEY),
         flags=_SET_FAST,
     ),
+    _set_all("MSET", "Sets several keys.", OK, "all_succeeded", "WRONGTYPE"),
+    _set_all(
+        "MSETNX",
+        "Sets several keys that are not there.",
+        _number("1 when they were set; 0 when one is there, or is waited for."),
+        "agg_min",
+    ),
+    _increment("INCR", "Adds 1 to the number that a value is."),
+    _increment("DECR", "Takes 1 from the number that a value is."),
+    _increment(
+        "INCRBY", "Adds to the number that a value is.", _amount_of("increment", -INTEGER_MAX - 1)
+    ),
+    _increment(
+        "DECRBY", "Takes from the number that a value is.", _amount_of("decrement", -INTEGER_MAX)
+    ),
+    _command(
+        "APPEND",
+        "Adds to the end of a value.",
+        (KEY, VALUE),
+        ops.Append,
+        (_number("The bytes of the whole value."),),
+        flags=_SET_FAST,
+        details=(_NEW_GRANT,),
+        key_flags="RW insert",
+    ),
     _command(
         "GET",
         "Returns the value of a key: the owner of a lock.",
@@ -268,6 +339,44 @@ COMMANDS = (
         ops.GetString,
         (GOT, NO_KEY),
         flags=_READ,
+    ),
+    _command(
+        "MGET",
+        "Returns the values of several keys.",
+        (KEYS,),
+        ops.GetStrings,
+        (
+            Reply(
+                "values",
+                Kind.ARRAY,
+                "The value of each, or nil: there is no such key, or it is a shared lock or a "
+                f"semaphore. An error when they have more than {VALUES_BYTES_MAX} bytes.",
+                of=ops.Values,
+            ),
+        ),
+        flags=_READ,
+        errors=(),
+        complexity="O(N) where N is the number of keys",
+        tips=("request_policy:multi_shard",),
+        heavy=True,
+    ),
+    _command(
+        "GETRANGE",
+        "Returns a part of a value.",
+        (
+            KEY,
+            Integer(name="start", field="first", least=-INTEGER_MAX - 1),
+            Integer(
+                name="end",
+                field="last",
+                least=-INTEGER_MAX - 1,
+                summary="Both are included, and count from the end of the value below 0.",
+            ),
+        ),
+        ops.GetRange,
+        (Reply("part", Kind.BULK, "The part; empty when there is none.", of=ops.Bulk),),
+        flags=(Flag.READONLY,),
+        complexity="O(N) where N is the length of the part",
     ),
     _command(
         "GETDEL",
