@@ -49,20 +49,32 @@ about 0.1 s of work."""
 SLOTS = 16384
 """Hash slots, as in Redis Cluster."""
 SCRIPT_SOURCE_BYTES_MAX = 16 * 1024
-"""The longest script: it takes about 20 ms to parse."""
-SCRIPT_STEPS_MAX = 50_000
-"""Steps of one run: nodes of its syntax tree, about 10 ms. A lock library's script takes 150."""
+"""The longest script, comments included."""
+SCRIPT_TOKENS_MAX = 1_000
+"""Names, operators and literals of one script, which take up to 6 microseconds each to compile. The
+longest of a lock library has 450."""
+SCRIPT_TOKEN_STEPS = 25
+"""Compiling a token counts as so many steps."""
+SCRIPT_STEPS_MAX = 20_000
+"""Steps of one run: nodes of its syntax tree, at most 0.25 microseconds each, so that the costliest
+script holds the loop for 5 ms. A lock library's takes 150."""
 SCRIPT_STEPS_PER_ENTRY = 500_000
 """Steps of all scripts in one entry of the log, about 100 ms, before the others are answered -BUSY."""
 SCRIPTS_MAX = 1_000
 """Scripts that are known; the one that was used longest ago goes first."""
-SCRIPTS_BYTES_MAX = 4 << 20
-"""Bytes of their sources together."""
-SCRIPT_CALL_STEPS = 50
+SCRIPTS_BYTES_MAX = 512 * 1024
+"""Bytes of their sources together. What is compiled of them takes up to 300 times as much memory."""
+SCRIPT_CALL_STEPS = 25
 """Steps of one redis.call."""
+SCRIPT_WORD_STEPS = 10
+"""Steps of each word that it is given: a command may do something for each."""
+SCRIPT_CATCH_STEPS = 10
+"""Steps of an error that is caught."""
 SCRIPT_BYTES_PER_STEP = 256
 """A call of the library that looks at more bytes, or moves more elements, takes more than a step."""
-SCRIPT_BYTES_MAX = 4 << 20
+SCRIPT_BYTES_COMPARED_PER_STEP = 8192
+"""Comparing longer strings takes more than a step."""
+SCRIPT_BYTES_MAX = 1 << 20
 """Bytes of all strings and tables that one run makes, whether it keeps them or not."""
 SCRIPT_STRING_BYTES_MAX = 64 * 1024
 """The longest string that a script makes: no value and no argument is longer."""
@@ -75,8 +87,9 @@ SCRIPT_VALUES_MAX = 8_000
 SCRIPT_NESTING_MAX = 60
 """Levels of the syntax tree. Together with SCRIPT_FRAMES_MAX it keeps scripts far from the end of
 Python's stack, so that how deep `apply` itself was called makes no difference."""
-SCRIPT_FRAMES_MAX = 400
-"""How deep calls may nest, in frames of Python; at least 6 for each call of a Lua function."""
+SCRIPT_FRAMES_MAX = 300
+"""How deep calls may nest, in nodes of the syntax tree, each of which takes up to 3 frames of Python;
+at least 6 for each call of a Lua function."""
 SCRIPT_REPLY_DEPTH_MAX = 16
 """How deep a reply's arrays may nest."""
 

@@ -40,6 +40,8 @@ _CALL_FRAMES = 3
 """How many calls of Python one of Lua takes, besides those of the nodes inside."""
 _FUNCTION_BYTES = 128
 _TABLE_BYTES = 64
+_COERCION_STEPS = 8
+"""Reading numbers from strings, for an operator."""
 
 
 def compile_function(node: syntax.FunctionBody) -> Body:
@@ -496,6 +498,9 @@ def _unary(node: syntax.Unary) -> Evaluate:
 
     def minus(frame: Frame) -> Value:
         value = operand(frame)
+        if type(value) is float:
+            return -value
+        frame[0].spend(_COERCION_STEPS)
         number = to_number(value)
         if number is None:
             text = b"attempt to perform arithmetic on %b" % _described(node.operand, value)
@@ -552,11 +557,14 @@ def _equality(node: syntax.Binary) -> Evaluate:
 
     def equal(frame: Frame) -> Value:
         one, other = left(frame), right(frame)
-        return type(one) is type(other) and one == other
+        if type(one) is not type(other):
+            return False
+        if type(one) is bytes:
+            _look_through(frame[0], one)
+        return one == other
 
     def unequal(frame: Frame) -> Value:
-        one, other = left(frame), right(frame)
-        return type(one) is not type(other) or one != other
+        return not equal(frame)
 
     return equal if node.operator == "==" else unequal
 
@@ -567,14 +575,23 @@ def _comparison(node: syntax.Binary) -> Evaluate:
 
     def evaluate(frame: Frame) -> Value:
         one, other = left(frame), right(frame)
-        kind = type(one)
-        if kind is type(other) and (kind is float or kind is bytes):
-            return compare(one, other)
+        if type(one) is type(other):
+            if type(one) is bytes:
+                _look_through(frame[0], one)
+                return compare(one, other)
+            if type(one) is float:
+                return compare(one, other)
         raise mistake(
             line, _not_comparable(other, one) if is_swapped else _not_comparable(one, other)
         )
 
     return evaluate
+
+
+def _look_through(run: Run, text: bytes) -> None:
+    """A long string takes a while to compare."""
+    if len(text) > limits.SCRIPT_BYTES_COMPARED_PER_STEP:
+        run.spend(len(text) // limits.SCRIPT_BYTES_COMPARED_PER_STEP)
 
 
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
@@ -609,6 +626,7 @@ def _arithmetic(node: syntax.Binary) -> Evaluate:
         one, other = left(frame), right(frame)
         if type(one) is float and type(other) is float:
             return compute(one, other)
+        frame[0].spend(_COERCION_STEPS)
         first, second = to_number(one), to_number(other)
         if first is None:
             wrong = _described(node.left, one)

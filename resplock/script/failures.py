@@ -2,6 +2,7 @@
 
     ScriptFailure            ends in an error reply
         Refusal              when it is loaded: it is no Lua, or outside of the subset
+          BadShebang         its first line is no `#!lua flags=...`
         BudgetExceeded       it took too many steps or bytes; it cannot be caught by the script
         Raised               what `error` and `redis.call` raise; `pcall` catches it
         Complaint            as Raised, of the library, which does not know the line
@@ -27,6 +28,24 @@ class Refusal(ScriptFailure):
     def __init__(self, line: int, text: str) -> None:
         super().__init__(text)
         self.text = f"user_script:{line}: {text}"
+
+    @property
+    def reply(self) -> str:
+        """The error reply, without its code."""
+        return f"Error compiling script (new function): {self.text}"
+
+
+class BadShebang(Refusal):
+    """The first line cannot be read."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(1, text)
+        self._said = text
+
+    @property
+    def reply(self) -> str:
+        """As Redis words it: this is not an error of the compiler's."""
+        return self._said
 
 
 class BudgetExceeded(ScriptFailure):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
+from resplock import limits
 from resplock.script.failures import Refusal
-from resplock.script.values import Scalar
+from resplock.script.values import Scalar, to_number
 
 NAME: Final = "name"
 NUMBER: Final = "number"
@@ -60,8 +62,16 @@ _ESCAPES: Final = {
 }
 
 
-def tokens(source: bytes) -> Iterator[Token]:
+def tokens(source: bytes) -> list[Token]:
     """The tokens of a script; the last one is END. Raises Refusal."""
+    found = list(islice(_tokens(source), limits.SCRIPT_TOKENS_MAX + 1))
+    if found[-1].kind != END:
+        text = f"the script has more than {limits.SCRIPT_TOKENS_MAX} tokens"
+        raise Refusal(found[-1].line, text)
+    return found
+
+
+def _tokens(source: bytes) -> Iterator[Token]:
     at, line = 0, 1
     while at < len(source):
         found = _TOKEN.match(source, at)
@@ -101,9 +111,15 @@ def _shown(raw: bytes) -> str:
 
 def _number(source: bytes, raw: bytes, at: int, line: int) -> Token:
     follows = source[at : at + 1]
-    if follows == b"." or follows == b"_" or follows.isalnum():
+    value = to_number(raw)
+    has_exponent = b"e" in raw.lower()  # behind one, dots are no part of a number
+    if (
+        value is None
+        or follows == b"_"
+        or follows.isalnum()
+        or (follows == b"." and not has_exponent)
+    ):
         raise Refusal(line, f"malformed number near {_shown(raw + follows)}")
-    value = float(int(raw, 16) % 2**64) if raw[:2] in (b"0x", b"0X") else float(raw)
     return Token(NUMBER, raw.decode(), line, value)
 
 
@@ -144,7 +160,8 @@ def _quoted(source: bytes, quote: bytes, at: int, line: int) -> tuple[bytes, int
         if stop == quote:
             return b"".join(pieces), at + 1
         if stop != b"\\" or at + 1 >= len(source):
-            raise Refusal(line, "unfinished string")
+            near = END if at >= len(source) or stop == b"\\" else "string"
+            raise Refusal(line, f"unfinished string near '{near}'")
         piece, at = _escaped(source, at + 1, line)
         pieces.append(piece)
 

@@ -106,9 +106,9 @@ def _pcall_redis(run: Run, arguments: Arguments) -> list[Value]:
 
 
 def _run_command(run: Run, arguments: Arguments) -> Value:
-    run.spend(limits.SCRIPT_CALL_STEPS)
+    run.spend(limits.SCRIPT_CALL_STEPS + limits.SCRIPT_WORD_STEPS * len(arguments))
     if not arguments:
-        return _error(b"ERR Please specify at least one argument for this redis.call() call")
+        return _error(b"ERR Please specify at least one argument for this redis lib call")
     words: list[bytes] = []
     for argument in arguments:
         if type(argument) is float:
@@ -159,7 +159,12 @@ def _log(run: Run, arguments: Arguments) -> list[Value]:
         raise Raised(_error(b"ERR redis.log() requires two arguments or more."))
     if type(arguments[0]) is not float:
         raise Raised(_error(b"ERR First argument must be a number (log level)."))
+    if not 0 <= to_integer(arguments[0]) <= _LOG_LEVEL_MAX:
+        raise Raised(_error(b"ERR Invalid debug level."))
     return []
+
+
+_LOG_LEVEL_MAX: Final = 3
 
 
 # --- the basic functions -------------------------------------------------------------------------
@@ -226,7 +231,7 @@ def _next(run: Run, arguments: Arguments) -> list[Value]:
     for at, (key, _) in enumerate(held, 1):
         if type(key) is type(before) and key == before:
             return list(held[at]) if at < len(held) else [None]
-    raise Complaint(b"invalid key to 'next'")
+    raise Raised(b"invalid key to 'next'")
 
 
 def _unpack(run: Run, arguments: Arguments) -> list[Value]:
@@ -276,11 +281,13 @@ def _pcall(run: Run, arguments: Arguments) -> list[Value]:
     try:
         return [True, *function.call(run, arguments[1:])]
     except Raised as error:
-        return [False, _caught(error.value)]
+        caught = _caught(error.value)
     except Complaint as complaint:
-        return [False, complaint.text]
+        caught = complaint.text
     finally:
         run.frames_left = frames_left
+    run.spend(limits.SCRIPT_CATCH_STEPS)
+    return [False, caught]
 
 
 _PCALL_FRAMES = 2
@@ -312,11 +319,14 @@ def _insert(run: Run, arguments: Arguments) -> list[Value]:
     if len(arguments) != 3:
         raise Complaint(b"wrong number of arguments to 'insert'")
     at, value = _integer(arguments, 1, "insert"), arguments[2]
-    if value is None or not 1 <= at <= len(items):
-        table.set(float(at), value)
+    if 1 <= at <= len(items):
+        run.spend(1 + len(items) // limits.SCRIPT_BYTES_PER_STEP)
+        table.insert(at, value)
         return []
-    run.spend(1 + len(items) // limits.SCRIPT_BYTES_PER_STEP)
-    items.insert(at - 1, value)
+    run.spend(max(len(items) + 1 - at, 0))
+    for to in range(len(items) + 1, at, -1):  # from a place before the first one on, one by one
+        table.set(float(to), table.get(float(to - 1)))
+    table.set(float(at), value)
     return []
 
 
@@ -395,6 +405,7 @@ def _byte(run: Run, arguments: Arguments) -> list[Value]:
 
 
 def _char(run: Run, arguments: Arguments) -> list[Value]:
+    run.spend(len(arguments))
     codes = [_integer(arguments, at, "char") for at in range(len(arguments))]
     for at, code in enumerate(codes):
         if not 0 <= code <= 255:
@@ -415,6 +426,7 @@ def _rounded(name: str, rounding: Callable[[float], int]) -> Function:
 
 def _extreme(name: str, is_better: Callable[[float, float], bool]) -> Function:
     def body(run: Run, arguments: Arguments) -> list[Value]:
+        run.spend(len(arguments))
         best = _number(arguments, 0, name)
         for at in range(1, len(arguments)):
             number = _number(arguments, at, name)
@@ -503,7 +515,8 @@ REFUSED_GLOBALS: Final = frozenset(_REFUSED_NAMES.split())
 """Global variables of Redis or Lua that scripts here do not have."""
 
 _REFUSED_BY_LIBRARY: Final = {
-    "redis": "setresp set_repl breakpoint debug acl_check_cmd register_function",
+    "redis": "setresp set_repl REPL_NONE REPL_AOF REPL_SLAVE REPL_REPLICA REPL_ALL breakpoint debug "
+    "acl_check_cmd register_function REDIS_VERSION REDIS_VERSION_NUM",
     "string": "dump find format gmatch gsub match",
     "table": "foreach foreachi getn maxn setn sort",
     "math": "acos asin atan atan2 cos cosh deg exp fmod frexp ldexp log log10 modf pi pow rad random "

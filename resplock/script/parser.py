@@ -26,20 +26,26 @@ _PRECEDENCES: Final = {
 }
 """How strongly an operator binds to its left and to its right."""
 _UNARY_PRECEDENCE: Final = 8
+_CALL_COST: Final = 6
+_FUNCTION_COST: Final = 4
+_INDEX_COST: Final = 2
+"""In steps; every other node takes one."""
 ExpressionParser: TypeAlias = Callable[[], syntax.Expression]
 _ENDS_OF_BLOCKS: Final = frozenset({"end", "else", "elseif", "until", lexer.END})
 
 
-def parse(source: bytes) -> syntax.FunctionBody:
-    """The script as a function without parameters. Raises Refusal."""
-    return _Parser(source).script()
+def parse(source: bytes) -> tuple[syntax.FunctionBody, int]:
+    """The script as a function without parameters, and how many tokens it has. Raises Refusal."""
+    tokens = lexer.tokens(source)
+    return _Parser(tokens).script(), len(tokens)
 
 
 class _Parser:
-    def __init__(self, source: bytes) -> None:
-        self._tokens = lexer.tokens(source)
-        self._token = next(self._tokens)
-        self._ahead: lexer.Token | None = None
+    def __init__(self, tokens: list[lexer.Token]) -> None:
+        """tokens: the last is END."""
+        self._tokens = tokens
+        self._at = 0
+        self._token = tokens[0]
         self._scope = FunctionScope(None)
         self._loops = 0
         self._nesting = 0
@@ -60,17 +66,14 @@ class _Parser:
     def _next(self) -> lexer.Token:
         """Take the token."""
         token = self._token
-        if self._ahead is not None:
-            self._token, self._ahead = self._ahead, None
-        elif token.kind != lexer.END:
-            self._token = next(self._tokens)
+        if token.kind != lexer.END:
+            self._at += 1
+            self._token = self._tokens[self._at]
         return token
 
     def _peek(self) -> lexer.Token:
-        """The token behind the next."""
-        if self._ahead is None:
-            self._ahead = next(self._tokens)
-        return self._ahead
+        """The token behind the next, which is not END."""
+        return self._tokens[self._at + 1]
 
     def _is(self, text: str) -> bool:
         token = self._token
@@ -100,9 +103,11 @@ class _Parser:
 
     # --- heights and costs -----------------------------------------------------------------------
 
-    def _above(self, parts: Iterable[syntax.Expression | syntax.Block | syntax.Statement]) -> int:
+    def _above(
+        self, parts: Iterable[syntax.Expression | syntax.Block | syntax.Statement], cost: int = 1
+    ) -> int:
         """The height of a node over these parts. Its cost is counted where it is made."""
-        self._cost += 1
+        self._cost += cost
         height = 1 + max((part.height for part in parts), default=-1)
         if height > limits.SCRIPT_NESTING_MAX:
             self._too_deep()
@@ -131,7 +136,7 @@ class _Parser:
             self._take(";")
             if isinstance(statement, syntax.Return | syntax.Break):
                 if self._token.kind not in _ENDS_OF_BLOCKS:
-                    self._unexpected("end")
+                    self._unexpected("end" if self._nesting > 1 else lexer.END)
                 break
         height = self._above(statements)
         block = syntax.Block(statements, self._cost, height)
@@ -269,7 +274,7 @@ class _Parser:
     def _break(self) -> syntax.Break:
         line = self._next().line
         if not self._loops:
-            self._refuse("no loop to break", line)
+            self._refuse(f"no loop to break near '{self._token.text}'", line)
         return syntax.Break()
 
     def _call_or_assignment(self) -> syntax.Statement:
@@ -384,7 +389,7 @@ class _Parser:
                 self._next()
                 key_expression = self._expression()
                 self._expect("]")
-                height = self._above([left, key_expression])
+                height = self._above([left, key_expression], _INDEX_COST)
                 left = syntax.Field(left, key_expression, token.line, height)
             elif token.text == ":":
                 self._next()
@@ -432,7 +437,7 @@ class _Parser:
             self._expect("(")
             arguments = [] if self._is(")") else self._expressions()
             self._expect(")")
-        height = self._above([function, *arguments])
+        height = self._above([function, *arguments], _CALL_COST)
         return syntax.Call(function, method, arguments, token.line, height)
 
     def _constructor(self) -> syntax.Constructor:
@@ -479,7 +484,7 @@ class _Parser:
         self._expect("end")
         assert scope.outer is not None
         self._scope, self._loops = scope.outer, loops
-        height = self._above([body])
+        height = self._above([body], _FUNCTION_COST)
         return syntax.FunctionBody(name, parameters, body, scope.size, scope.upvalues, line, height)
 
     def _parameters(self) -> list[str]:

@@ -9,6 +9,7 @@ from hashlib import sha1
 from typing import Final
 
 from resplock import limits
+from resplock.script import shebang
 from resplock.script.compiler import compile_function
 from resplock.script.failures import BudgetExceeded, Raised, Refusal
 from resplock.script.parser import parse
@@ -25,7 +26,7 @@ def script_sha1(source: bytes) -> bytes:
 class Program:
     """A compiled script."""
 
-    __slots__ = ("_body", "sha")
+    __slots__ = ("_body", "flags", "sha", "tokens")
 
     def __init__(self, source: bytes) -> None:
         """Raises Refusal when the source is no Lua, or outside of the subset."""
@@ -33,7 +34,12 @@ class Program:
             text = f"the script is longer than {limits.SCRIPT_SOURCE_BYTES_MAX} bytes"
             raise Refusal(1, text)
         self.sha: Final = script_sha1(source)
-        self._body: Final = compile_function(parse(source))
+        flags, code = shebang.split(source)
+        self.flags: Final = flags
+        """Those of its first line; None when it has no such line."""
+        tree, tokens = parse(code)
+        self.tokens: Final = tokens
+        self._body: Final = compile_function(tree)
 
     def run(self, keys: list[bytes], argv: list[bytes], call_redis: CallRedis) -> tuple[Reply, int]:
         """Run it, and answer what it returns, and how many steps that took.

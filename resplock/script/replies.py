@@ -6,7 +6,7 @@ script that does not ask for RESP3: nil is `false` in Lua, and both `false` and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -34,6 +34,7 @@ Reply: TypeAlias = "None | int | bytes | Status | Failure | list[Reply]"
 
 _TABLE_BYTES = 64
 _ELEMENT_BYTES = 16
+_ONLY_RESP3: Final = (b"double", b"map", b"set", b"big_number", b"verbatim_string")
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
 
@@ -84,6 +85,9 @@ def _from_table(run: Run, table: Table, depth: int) -> Reply:
     if type(status) is bytes:
         run.reply(len(status))
         return Status(status.translate(_ONE_LINE))
+    for kind in _ONLY_RESP3 if table.others else ():
+        if table.get(kind) is not None:
+            raise Raised(table_of(err=b"ERR a reply of the type '%b' is not supported" % kind))
     elements: list[Reply] = []
     for item in table.items:
         if item is None:

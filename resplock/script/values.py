@@ -79,10 +79,19 @@ class Table:
             self.others.pop(float(at + 1), None)
             return
         items.append(value)
+        self._take_over()
+
+    def insert(self, at: int, value: Value) -> None:
+        """Put it in the place of the item `at`, which is there, and moves up with all behind it."""
+        self.items.insert(at - 1, value)
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """What follows the last item is one of the items."""
         if self.others:
-            self.others.pop(float(at + 1), None)
-            while (follows := self.others.pop(float(len(items) + 1), None)) is not None:
-                items.append(follows)
+            self.others.pop(float(len(self.items)), None)
+            while (follows := self.others.pop(float(len(self.items) + 1), None)) is not None:
+                self.items.append(follows)
 
     def _trim(self) -> None:
         items = self.items
@@ -147,10 +156,15 @@ def equals(left: Value, right: Value) -> bool:
 
 # --- numbers and strings -------------------------------------------------------------------------
 
-_NUMERAL_BYTES_MAX = 256
+_NUMERAL_BYTES_MAX = 64
 """A longer numeral is no number; Lua has no such bound."""
-_DECIMAL = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_HEXADECIMAL = re.compile(rb"([+-]?)0[xX]([0-9a-fA-F]+)")
+_DECIMAL = re.compile(
+    rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|infinity|nan)",
+    re.IGNORECASE,
+)
+_HEXADECIMAL = re.compile(
+    rb"[+-]?0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?[0-9]{1,4})?", re.IGNORECASE
+)
 _SPACE: Final = b" \t\n\v\f\r"
 
 
@@ -163,11 +177,12 @@ def to_number(value: Value) -> float | None:
     numeral = value.strip(_SPACE)
     if _DECIMAL.fullmatch(numeral):
         return float(numeral)
-    hexadecimal = _HEXADECIMAL.fullmatch(numeral)
-    if hexadecimal is None:
+    if not _HEXADECIMAL.fullmatch(numeral):
         return None
-    magnitude = float(int(hexadecimal.group(2), 16))
-    return -magnitude if hexadecimal.group(1) == b"-" else magnitude
+    try:
+        return float.fromhex(numeral.decode())
+    except OverflowError:
+        return -math.inf if numeral.startswith(b"-") else math.inf
 
 
 def to_number_in(numeral: bytes, base: int) -> float | None:
@@ -179,12 +194,10 @@ def to_number_in(numeral: bytes, base: int) -> float | None:
         digits = digits.removeprefix(b"0x")
     if not digits or len(digits) > _NUMERAL_BYTES_MAX or not digits.isalnum():
         return None
-    total = 0
-    for digit in digits:
-        worth = digit - 48 if digit < 58 else digit - 87
-        if worth >= base:
-            return None
-        total = min(total * base + worth, _UNSIGNED_MAX)
+    try:
+        total = min(int(digits, base), _UNSIGNED_MAX)
+    except ValueError:
+        return None
     return float(-total % 2**64 if negative else total)
 
 

@@ -28,6 +28,7 @@ from resplock.operations import (
 )
 from resplock.script import Failure, Program, Refusal, Reply, encode, script_sha1
 from resplock.script import Status as StatusReply
+from resplock.script.shebang import NO_WRITES
 from resplock.state import strings
 from resplock.state.ledger import Ledger
 from resplock.strings import GRAMMARS
@@ -35,6 +36,9 @@ from resplock.types import LockName, key_of
 
 _NIL_2: Final = b"$-1\r\n"
 _NIL_3: Final = b"_\r\n"
+_MAY_WRITE: Final = Scripted(
+    b"-ERR Can not execute a script with write flag using *_ro command.\r\n"
+)
 _NO_SCRIPT: Final = Scripted(b"-NOSCRIPT No matching script. Please use EVAL.\r\n")
 _DONE: Final = Done()
 _OK: Final = StatusReply(b"OK")
@@ -45,6 +49,15 @@ _ARITY: Final = Failure(b"ERR Wrong number of args calling Redis command from sc
 _UNDECLARED: Final = Failure(
     b"ERR Script attempted to access a key that it did not declare in KEYS"
 )
+_NOT_ALLOWED: Final = Failure(b"ERR This Redis command is not allowed from script")
+_NOT_FOR_SCRIPTS: Final = frozenset(
+    b"""
+    AUTH BLPOP BRPOP CLIENT CONFIG DEBUG DISCARD EVAL EVALSHA EVAL_RO EVALSHA_RO EXEC HELLO MONITOR
+    MULTI PSUBSCRIBE PUNSUBSCRIBE QUIT RESET SCRIPT SHUTDOWN SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE
+    UNSUBSCRIBE UNWATCH WATCH
+    """.split()
+)
+"""Commands that Redis has, and not for scripts."""
 _READ_ONLY: Final = Failure(b"ERR Write commands are not allowed from read-only scripts.")
 _WRONG_TYPE: Final = Failure(b"WRONGTYPE Operation against a key holding the wrong kind of value")
 
@@ -59,8 +72,12 @@ def evaluate(ledger: Ledger, operation: Evaluate, index: int) -> Scripted | Busy
         return _refused(refusal)
     if program is None:
         return _NO_SCRIPT
+    flags = program.flags
+    if operation.read_only and flags is not None and NO_WRITES not in flags:
+        return _MAY_WRITE
     keys = [key_of(name) for name in operation.names]
-    caller = _Caller(ledger, operation, index)
+    is_reader = operation.read_only or (flags is not None and NO_WRITES in flags)
+    caller = _Caller(ledger, operation, is_reader, index)
     reply, steps = program.run(keys, list(operation.arguments), caller.call)
     ledger.script_steps_left -= steps
     return scripted(reply)
@@ -100,7 +117,7 @@ def scripted(reply: Reply) -> Scripted:
 
 
 def _refused(refusal: Refusal) -> Scripted:
-    text = f"ERR Error compiling script (new function): {refusal.text}"
+    text = f"ERR {refusal.reply}"
     return scripted(Failure(text.encode().replace(b"\r", b" ").replace(b"\n", b" ")))
 
 
@@ -111,29 +128,37 @@ def _program(ledger: Ledger, operation: Evaluate) -> Program | None:
 
 
 def _learned(ledger: Ledger, sha: bytes, source: bytes) -> Program:
-    """A script that is known from now on. Parsing a new one takes steps of the entry's."""
+    """A script that is known from now on. Compiling a new one takes steps of the entry's.
+
+    One that is refused takes as many as the longest.
+    """
     known = ledger.scripts.use(sha)
     if known is not None:
         return known
-    ledger.script_steps_left -= min(len(source), limits.SCRIPT_SOURCE_BYTES_MAX)
-    return ledger.scripts.learn(sha, source)
+    try:
+        program = ledger.scripts.learn(sha, source)
+    except Refusal:
+        ledger.script_steps_left -= limits.SCRIPT_TOKEN_STEPS * limits.SCRIPT_TOKENS_MAX
+        raise
+    ledger.script_steps_left -= limits.SCRIPT_TOKEN_STEPS * program.tokens
+    return program
 
 
 class _Caller:
     """What `redis.call` reaches."""
 
-    def __init__(self, ledger: Ledger, operation: Evaluate, index: int) -> None:
+    def __init__(self, ledger: Ledger, operation: Evaluate, read_only: bool, index: int) -> None:
         self._ledger = ledger
         self._declared = frozenset(operation.names)
         self._db = operation.names[0][0] if operation.names else 0
-        self._read_only = operation.read_only
+        self._read_only = read_only
         self._index = index
 
     def call(self, words: list[bytes]) -> Reply:
         """Run one command."""
         grammar = GRAMMARS.get(words[0].upper())
         if grammar is None:
-            return self._time(words) if words[0].upper() == b"TIME" else _UNKNOWN
+            return self._other(words)
         arity = grammar.arity
         if len(words) != arity if arity > 0 else len(words) < -arity:
             return _ARITY
@@ -148,8 +173,13 @@ class _Caller:
             return _UNDECLARED
         return _reply(strings.execute(self._ledger, words, self._db, self._index))
 
-    def _time(self, words: list[bytes]) -> Reply:
-        """The time of the entry: in seconds, and microseconds within the second."""
+    def _other(self, words: list[bytes]) -> Reply:
+        """TIME is that of the entry: in seconds, and microseconds within the second."""
+        name = words[0].upper()
+        if name in _NOT_FOR_SCRIPTS or name.startswith(b"LOCK."):
+            return _NOT_ALLOWED
+        if name != b"TIME":
+            return _UNKNOWN
         if len(words) != 1:
             return _ARITY
         seconds, ms = divmod(self._ledger.now_unix_ms, 1000)

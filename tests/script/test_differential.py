@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from resplock.script import Failure, Program, Refusal, Reply, Status
 from tests.redis_process import RedisProcess
 
+budget = settings(max_examples=max(200, settings().max_examples))
+
 KEYS = [b"a", b"b"]
 ARGV = [b"1", b"x", b"-2.5", b"0x10"]
 
@@ -167,7 +169,7 @@ SCRIPTS = st.tuples(BODIES, EXPRESSIONS, EXPRESSIONS).map(
 
 
 @given(SCRIPTS)
-@settings(max_examples=1500)
+@budget
 def test_generated_scripts(oracle: Oracle, source: str) -> None:
     for db in (0, 1):
         oracle.ask(db, b"FLUSHDB")
@@ -176,7 +178,7 @@ def test_generated_scripts(oracle: Oracle, source: str) -> None:
 
 
 @given(EXPRESSIONS)
-@settings(max_examples=1500)
+@budget
 def test_generated_expressions(oracle: Oracle, expression: str) -> None:
     source = (
         "local x, y, s, t = 1, 'z', 'str', {5, 'six', k = 7} "
