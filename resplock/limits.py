@@ -130,6 +130,8 @@ CONFIG_PATTERNS_MAX = 64
 """Patterns in one CONFIG GET."""
 CONFIG_PATTERNS_BYTES_MAX = 4096
 """Their bytes together: the slowest to compile take 4 microseconds for each."""
+CONFIG_INTEGER_MAX = 2**31 - 1
+"""The largest number that CONFIG SET takes, as in Redis."""
 
 # --- RESP connections ----------------------------------------------------------------------------
 

@@ -159,7 +159,7 @@ class OneOf(Argument, frozen=True, kw_only=True):
 class Block(Argument, frozen=True, kw_only=True):
     """Arguments that belong together.
 
-    Counted, it is a list of pairs: the value is a tuple of tuples.
+    Counted, or repeated up to the end, it is a list: the value is a tuple of tuples.
     """
 
     arguments: tuple[Argument, ...]

@@ -321,6 +321,8 @@ class _Writer:
         """Read and check what follows the token, if there was one, into the argument's variable."""
         if argument.counted:
             self.counted(argument, behind)
+        elif isinstance(argument, Block) and argument.multiple:
+            self.tuples(argument)
         elif isinstance(argument, Block):
             self.sequence(argument.arguments, last=ends)
         elif isinstance(argument, OneOf) and argument.of_words:
@@ -435,6 +437,20 @@ class _Writer:
                 self.line(f"raise {missing}()")
         self.line(f"v_{argument.target} = tuple({items})")
 
+    def tuples(self, argument: Block) -> None:
+        """All the words up to the end, so many at a time."""
+        self.forget_position()
+        with self.indented(f"if (count - at) % {len(argument.parts)}:"):
+            self.line("raise wrong_arity()")
+        items, variables = f"items_{argument.target}", []
+        self.line(f"{items} = []")
+        with self.indented("while at < count:"):
+            for part in argument.parts:
+                variables.append(f"item_{part.target}")
+                self.scalar(part, self.take(), variables[-1])
+            self.line(f"{items}.append(({', '.join(variables)}))")
+        self.line(f"v_{argument.target} = tuple({items})")
+
     def counted(self, argument: Argument, behind: int) -> None:
         """A number, then so many items."""
         assert argument.counted is not None
@@ -523,7 +539,7 @@ def _has_value(argument: Argument) -> bool:
     """Does it have a value of its own, rather than its parts?"""
     if isinstance(argument, OneOf):
         return argument.of_words
-    return not isinstance(argument, Block) or argument.counted is not None
+    return not isinstance(argument, Block) or argument.multiple or argument.counted is not None
 
 
 def _values(arguments: tuple[Argument, ...]) -> Iterator[Argument]:

@@ -66,6 +66,7 @@ class Flag(StrEnum):
     FAST = "fast"
     NO_AUTH = "no_auth"
     NO_MULTI = "no_multi"
+    NO_ASYNC_LOADING = "no_async_loading"
     ALLOW_BUSY = "allow_busy"
     BLOCKING = "blocking"
     MOVABLEKEYS = "movablekeys"

@@ -79,8 +79,6 @@ def _fixed_keys(specs: tuple[KeySpec, ...]) -> tuple[int, int, int]:
 
 
 def _key_spec(spec: KeySpec, command: Command) -> dict[str, Any]:
-    reads = Flag.READONLY in command.flags
-    flags = command.key_flags or (("RO", "access") if reads else ("RW", "access", "update"))
     if spec.keyword:
         begin = {"keyword": spec.keyword, "startfrom": spec.index}
     else:
@@ -90,10 +88,17 @@ def _key_spec(spec: KeySpec, command: Command) -> dict[str, Any]:
     else:
         found = {"lastkey": -1 if spec.many else 0, "keystep": spec.step, "limit": 0}
     return {
-        "flags": _simple_set(flags),
+        "flags": _key_flags(command),
         "begin_search": {"type": "keyword" if spec.keyword else "index", "spec": begin},
         "find_keys": {"type": "keynum" if spec.counted else "range", "spec": found},
     }
+
+
+def _key_flags(command: Command) -> Members:
+    """What a command does with its keys."""
+    reads = Flag.READONLY in command.flags
+    implied = ("RO", "access") if reads else ("RW", "access", "update")
+    return _simple_set(command.key_flags or implied)
 
 
 def all_info() -> list[Lasting]:
@@ -213,6 +218,12 @@ def names(category: bytes | None = None, pattern: bytes | None = None) -> list[s
     return [each.full_name for each in commands]
 
 
+def categories() -> list[str]:
+    """Every ACL category that a command has."""
+    commands = [each for command in COMMANDS.values() for each in command.walk()]
+    return list(dict.fromkeys(name for each in commands for name in each.acl_categories))
+
+
 def _list(call: Call) -> list[str]:
     values = call.values
     if values["module"] is not None:
@@ -222,6 +233,16 @@ def _list(call: Call) -> list[str]:
 
 def keys(argv: list[bytes]) -> list[bytes]:
     """COMMAND GETKEYS's reply for a whole command. Raises CommandError in Redis's words."""
+    return _keys(argv)[1]
+
+
+def keys_and_flags(argv: list[bytes]) -> list[list[Any]]:
+    """COMMAND GETKEYSANDFLAGS's reply. Raises as `keys`."""
+    command, found = _keys(argv)
+    return [[key, _key_flags(command)] for key in found]
+
+
+def _keys(argv: list[bytes]) -> tuple[Command, list[bytes]]:
     try:
         command = find(argv)
     except CommandError:
@@ -234,7 +255,7 @@ def keys(argv: list[bytes]) -> list[bytes]:
     found = command.keys(argv)
     if not found:
         raise CommandError("The command has no key arguments")
-    return found
+    return command, found
 
 
 def help_of(container: Command) -> list[Simple]:
@@ -275,12 +296,16 @@ ANSWERS: dict[str, Callable[[Call], Any]] = {
     "COMMAND": lambda _call: all_info(),
     "COMMAND COUNT": lambda _call: len(COMMANDS),
     "COMMAND DOCS": lambda call: docs(call.values["names"]),
-    "COMMAND GETKEYS": lambda call: keys([call.values["command"], *call.values["arguments"]]),
+    "COMMAND GETKEYS": lambda call: keys(call.argv[2:]),
+    "COMMAND GETKEYSANDFLAGS": lambda call: keys_and_flags(call.argv[2:]),
     "COMMAND HELP": _help,
     "COMMAND INFO": lambda call: info(call.values["names"]),
     "COMMAND LIST": _list,
+    "ACL HELP": _help,
     "CLIENT HELP": _help,
     "CONFIG HELP": _help,
+    "MEMORY HELP": _help,
+    "MODULE HELP": _help,
     "CLUSTER HELP": _help,
     "SENTINEL HELP": _help,
     "PUBSUB HELP": _help,

@@ -76,8 +76,8 @@ A lock is a key in a database. SELECT chooses one of {limits.DATABASES} database
 two databases is two locks.
 
 Replies are given in the types of RESP3. On a connection that uses RESP2, which is how every
-connection begins, a double and a verbatim string are bulk strings, a push is an array, and a map
-is an array of its fields and values.
+connection begins, a double and a verbatim string are bulk strings, a set and a push are arrays, and a
+map is an array of its fields and values.
 """
 
 

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     VERBATIM = "verbatim string"
     MAP = "map"
     ARRAY = "array"
+    SET = "set"
     PUSH = "push"
     NIL = "nil"
     NOTHING = "nothing"

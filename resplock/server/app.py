@@ -36,6 +36,7 @@ from resplock.server.clients import Clients
 from resplock.server.datadir import DataDirectory
 from resplock.server.engine import Engine
 from resplock.server.local import Context, LocalCommands
+from resplock.server.local.memory import resident_bytes
 from resplock.server.peers import Identity, Peers
 from resplock.server.storage import Log
 from resplock.server.watchdog import Watchdog
@@ -119,6 +120,7 @@ class Server:
             engine=engine,
             shut_down=self._stopping.set,
             run_id=secrets.token_hex(20),
+            start_bytes=resident_bytes(),
             peers=peers,
         )
         clients.local = LocalCommands(context)

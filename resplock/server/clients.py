@@ -87,9 +87,12 @@ class Clients:
         self.received = 0
         self.refused = 0
         self.commands_of_gone = 0
+        """Less those that CONFIG RESETSTAT has made forget."""
         self._engine = engine
         self.maxclients = settings.maxclients
         """What the setting says, or less: see `start`."""
+        self.timeout_s = settings.timeout
+        """After how many seconds an idle connection is closed; 0 is never."""
         self._connections: dict[int, Connection] = {}
         self._watched: dict[int, _Watched] = {}
         self._loop = asyncio.get_running_loop()
@@ -211,7 +214,7 @@ class Clients:
 
         As many clients are admitted as the system allows file descriptors for, up to the setting.
         """
-        self.maxclients = min(self.settings.maxclients, _descriptors(self.settings.maxclients))
+        self.maxclients = self.possible(self.settings.maxclients)
         if self.maxclients < self.settings.maxclients:
             logger.warning(
                 "fewer clients than maxclients: the limit of open files (ulimit -n) is low",
@@ -219,6 +222,15 @@ class Clients:
                 maxclients=self.maxclients,
             )
         self._sweeping = self._loop.call_later(_SWEEP_EVERY_S / _SWEEP_PARTS, self._sweep)
+
+    def possible(self, wanted: int) -> int:
+        """How many of `wanted` clients the system allows."""
+        return min(wanted, _descriptors(wanted))
+
+    def reset_statistics(self) -> None:
+        """Count anew."""
+        self.received = self.refused = 0
+        self.commands_of_gone -= self.commands_run
 
     def stop(self) -> None:
         """Close every connection, after what was delivered is sent."""
@@ -283,7 +295,7 @@ class Clients:
             watched.partial_since_ms = stamp_ms
         elif stamp_ms - watched.partial_since_ms > limits.PARTIAL_COMMAND_MS_MAX:
             return "it began a command and did not finish it"
-        timeout_ms = self.settings.timeout * 1000
+        timeout_ms = self.timeout_s * 1000
         if (
             timeout_ms
             and not connection.subscriptions

@@ -19,6 +19,7 @@ from resplock import limits
 from resplock.errors import StorageError
 from resplock.node import Node
 from resplock.raft.entries import SnapshotMeta
+from resplock.server.clocks import unix_ms
 from resplock.server.snapshots import SnapshotWriter
 from resplock.server.storage import Log
 from resplock.state.snapshots import TableSnapshot
@@ -45,6 +46,8 @@ class SnapshotJob:
     def __init__(self, node: Node, log: Log, fatal: Callable[[Exception], None]) -> None:
         self.running = False
         self.last: SnapshotTaken | None = None
+        self.last_unix_ms = 0
+        """When `last` was taken."""
         self._node = node
         self._log = log
         self._fatal = fatal
@@ -109,6 +112,7 @@ class SnapshotJob:
         duration_ms = round((time.monotonic() - self._started) * 1000)
         taken = SnapshotTaken(meta.index, meta.term, written, duration_ms)
         self.last = taken
+        self.last_unix_ms = unix_ms()
         logger.info("snapshot taken", **msgspec.structs.asdict(taken))
         self.running = False
         waiting, self._waiting = self._waiting, []

@@ -18,7 +18,7 @@ from resplock.resp.shapes import Field, Kind, Reply
 from tests.e2e.conftest import MakeServer
 from tests.e2e.process import ServerProcess
 from tests.e2e.waiting import eventually
-from tests.e2e.wire import Closed, Failure, Map, Pushed, Status, Verbatim, Wire
+from tests.e2e.wire import Closed, Failure, Map, Members, Pushed, Status, Verbatim, Wire
 
 PASSWORD = "open sesame"
 
@@ -36,9 +36,11 @@ NEEDS_MORE_LOAD = {"BUSY": "100,000 commands within one turn of the event loop"}
 CANNOT = {
     Promise("ROLE", "reply", "slave"): "a node that follows",
     Promise("RAFT.ADD", "reply", "ok"): "another node",
+    Promise("CONFIG REWRITE", "reply", "nothing"): "it is an error",
     Promise("SENTINEL CKQUORUM", "error", "NOQUORUM"): "a cluster most of which is down",
     # These take any words, as in Redis.
     Promise("INFO", "error", "ERR"): "an unknown section has no fields",
+    Promise("SCRIPT EXISTS", "error", "ERR"): "what is no SHA1 is not known",
     Promise("COMMAND INFO", "error", "ERR"): "an unknown name gets a nil",
     Promise("COMMAND DOCS", "error", "ERR"): "an unknown name is left out",
 }
@@ -46,6 +48,7 @@ CANNOT = {
 
 TAKE_MANY_WORDS = (
     "CONFIG GET",
+    "CLIENT CAPA",
     "SUBSCRIBE",
     "UNSUBSCRIBE",
     "PSUBSCRIBE",
@@ -81,6 +84,7 @@ IN_RESP2 = {
     Kind.VERBATIM: Kind.BULK,
     Kind.MAP: Kind.ARRAY,
     Kind.PUSH: Kind.ARRAY,
+    Kind.SET: Kind.ARRAY,
 }
 
 
@@ -103,6 +107,8 @@ def is_of(kind: Kind, value: Any, protocol: int) -> bool:
             return type(value) is Map
         case Kind.ARRAY:
             return type(value) is list
+        case Kind.SET:
+            return type(value) is Members
         case Kind.PUSH:
             return type(value) is Pushed
         case Kind.NIL:
@@ -312,6 +318,22 @@ PEXPIREAT s 4000000000000
 PERSIST s
 DELIFEQ s v
 DELEX s IFEQ v
+SCRIPT LOAD return(ARGV[1])
+SCRIPT LOAD return(redis.call('GET',KEYS[1]))
+SCRIPT EXISTS c5bb426fae3cfbe52508dff16057f911d4eaa1df
+EVAL return(ARGV[1]) 0 x
+EVAL_RO return(ARGV[1]) 0 x
+EVALSHA c5bb426fae3cfbe52508dff16057f911d4eaa1df 0 x
+EVALSHA_RO c5bb426fae3cfbe52508dff16057f911d4eaa1df 0 x
+EVAL return(redis.call('GET',KEYS[1])) 1 s
+EVAL_RO return(redis.call('GET',KEYS[1])) 1 s
+EVALSHA bfef805d9dcd9d3857da9372933ef22c17736f58 1 s
+EVALSHA_RO bfef805d9dcd9d3857da9372933ef22c17736f58 1 s
+SCRIPT FLUSH
+EVALSHA x
+EVALSHA_RO x
+EVALSHA c5bb426fae3cfbe52508dff16057f911d4eaa1df 0
+EVALSHA_RO c5bb426fae3cfbe52508dff16057f911d4eaa1df 0
 PING
 PING hello
 ECHO hello
@@ -335,6 +357,31 @@ CLIENT KILL 127.0.0.1:1
 CLIENT UNBLOCK 999999
 CLIENT REPLY ON
 CLIENT HELP
+CLIENT CAPA redirect
+CLIENT GETREDIR
+CLIENT TRACKING OFF
+CLIENT TRACKING ON
+CLIENT TRACKINGINFO
+ACL CAT
+ACL CAT lock
+ACL CAT nothing
+ACL GETUSER default
+ACL GETUSER nobody
+ACL HELP
+ACL LIST
+ACL USERS
+ACL WHOAMI
+MEMORY DOCTOR
+MEMORY HELP
+MEMORY MALLOC-STATS
+MEMORY PURGE
+MEMORY STATS
+MODULE HELP
+MODULE LIST
+SAVE
+BGSAVE
+BGREWRITEAOF
+LASTSAVE
 COMMAND
 COMMAND COUNT
 COMMAND DOCS LOCK.ACQUIRE
@@ -345,10 +392,15 @@ COMMAND LIST FILTERBY ACLCAT lock
 COMMAND LIST FILTERBY MODULE none
 COMMAND GETKEYS LOCK.GET a
 COMMAND GETKEYS LOCK.STATS
+COMMAND GETKEYSANDFLAGS LOCK.GET a
+COMMAND GETKEYSANDFLAGS LOCK.STATS
 COMMAND HELP
 CONFIG GET *
 CONFIG GET nothing maxclients
 CONFIG HELP
+CONFIG RESETSTAT
+CONFIG REWRITE
+CONFIG SET timeout 0
 INFO
 INFO server locks
 INFO nothing

@@ -221,6 +221,18 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("CLIENT UNBLOCK 7", "CLIENT UNBLOCK", {"client_id": 7, "unblock_type": None}),
     ("CLIENT UNBLOCK 7 error", "CLIENT UNBLOCK", {"client_id": 7, "unblock_type": "ERROR"}),
     ("CLIENT HELP", "CLIENT HELP", NOTHING),
+    ("CLIENT CAPA redirect x", "CLIENT CAPA", {"capabilities": (b"redirect", b"x")}),
+    ("CLIENT TRACKING off", "CLIENT TRACKING", {"status": "OFF", "options": ()}),
+    (
+        "CLIENT TRACKING ON PREFIX a",
+        "CLIENT TRACKING",
+        {"status": "ON", "options": (b"PREFIX", b"a")},
+    ),
+    ("ACL CAT", "ACL CAT", {"category": None}),
+    ("ACL CAT lock", "ACL CAT", {"category": b"lock"}),
+    ("ACL GETUSER default", "ACL GETUSER", {"username": b"default"}),
+    ("BGSAVE", "BGSAVE", {"schedule": False}),
+    ("bgsave schedule", "BGSAVE", {"schedule": True}),
     ("COMMAND", "COMMAND", NOTHING),
     ("COMMAND COUNT", "COMMAND COUNT", NOTHING),
     ("COMMAND INFO", "COMMAND INFO", {"names": ()}),
@@ -244,7 +256,14 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("COMMAND GETKEYS ping", "COMMAND GETKEYS", {"command": b"ping", "arguments": ()}),
     ("COMMAND GETKEYS get k", "COMMAND GETKEYS", {"command": b"get", "arguments": (b"k",)}),
+    (
+        "COMMAND GETKEYSANDFLAGS get k",
+        "COMMAND GETKEYSANDFLAGS",
+        {"command": b"get", "arguments": (b"k",)},
+    ),
     ("COMMAND HELP", "COMMAND HELP", NOTHING),
+    ("CONFIG SET a 1", "CONFIG SET", {"settings": ((b"a", b"1"),)}),
+    ("CONFIG SET a 1 b 2", "CONFIG SET", {"settings": ((b"a", b"1"), (b"b", b"2"))}),
     ("CONFIG GET a b*", "CONFIG GET", {"parameters": (b"a", b"b*")}),
     ("CONFIG HELP", "CONFIG HELP", NOTHING),
     ("INFO", "INFO", {"sections": ()}),
@@ -305,6 +324,21 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("PUBSUB HELP", "PUBSUB HELP", NOTHING),
     ("PUBSUB NUMPAT", "PUBSUB NUMPAT", NOTHING),
     ("PUBSUB NUMSUB a b", "PUBSUB NUMSUB", {"channels": (b"a", b"b")}),
+    *[
+        (name.lower(), name, NOTHING)
+        for name in (
+            *("ACL HELP", "ACL LIST", "ACL USERS", "ACL WHOAMI"),
+            *("CLIENT GETREDIR", "CLIENT TRACKINGINFO", "CONFIG RESETSTAT", "CONFIG REWRITE"),
+            *(
+                "MEMORY DOCTOR",
+                "MEMORY HELP",
+                "MEMORY MALLOC-STATS",
+                "MEMORY PURGE",
+                "MEMORY STATS",
+            ),
+            *("MODULE HELP", "MODULE LIST", "SAVE", "BGREWRITEAOF", "LASTSAVE"),
+        )
+    ],
 ]
 
 
@@ -361,6 +395,8 @@ ERRORS: list[tuple[str | list[bytes], str]] = [
     ("CLIENT SETNAME", "wrong number of arguments for 'client|setname' command"),
     ("CLIENT KILL", "wrong number of arguments for 'client|kill' command"),
     ("CONFIG GET", "wrong number of arguments for 'config|get' command"),
+    ("CONFIG SET a", "wrong number of arguments for 'config|set' command"),
+    ("CONFIG SET a 1 b", "wrong number of arguments for 'config|set' command"),
     ("DBSIZE x", "wrong number of arguments for 'dbsize' command"),
     # lengths
     ([b"LOCK.GET", b""], "LOCK.GET: key must be 1 to 1024 bytes, got 0"),

@@ -192,6 +192,7 @@ def test_keys(words: bytes, keys: list[bytes]) -> None:
 DIFFERENT = {
     "quit": "Redis takes and ignores arguments",
     "command|getkeys": "Redis 7.0 says 4 words at least, later ones 3",
+    "command|getkeysandflags": "the same",
 }
 
 
@@ -213,6 +214,7 @@ def test_shared_commands_have_the_attributes_of_redis(real_redis: RealRedis) -> 
         if theirs is None:
             # Sentinel's are there only in a redis-sentinel.
             assert command.group in (Group.LOCK, Group.RAFT, Group.SENTINEL) or command.name in (
+                "CLIENT CAPA",  # Valkey's
                 "CLIENT SETINFO",  # since Redis 7.2
                 "CLIENT NO-TOUCH",
                 "CLUSTER MYSHARDID",

@@ -262,6 +262,21 @@ def test_getkeys(words: str, keys: list[bytes] | str) -> None:
     assert (str(answer) if isinstance(answer, hiredis.ReplyError) else answer) == keys
 
 
+def test_keys_and_what_is_done_with_them(real_redis: RealRedis) -> None:
+    for words in ("GET k", "DEL a b", "EVAL x 2 a b c", "PEXPIRE k 5"):
+        argv = words.split()
+        theirs = real_redis.ask("COMMAND", "GETKEYSANDFLAGS", *argv, protocol=3)
+        assert ask("COMMAND", "GETKEYSANDFLAGS", *argv) == theirs, words
+    error = ask("COMMAND", "GETKEYSANDFLAGS", "PING")
+    assert str(error) == "ERR The command has no key arguments"
+
+
+def test_categories(real_redis: RealRedis) -> None:
+    ours = introspection.categories()
+    assert set(ours) - {name.decode() for name in real_redis.ask("ACL", "CAT")} == {"lock", "raft"}
+    assert all(introspection.names(each.encode()) for each in ours)
+
+
 def test_getkeys_words_its_errors_as_redis(real_redis: RealRedis) -> None:
     for ours, theirs in (
         ("LOCK.GET k", "GET k"),
@@ -279,7 +294,7 @@ def test_getkeys_words_its_errors_as_redis(real_redis: RealRedis) -> None:
 # --- HELP ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("container", ["CLIENT", "COMMAND", "CONFIG"])
+@pytest.mark.parametrize("container", ["ACL", "CLIENT", "COMMAND", "CONFIG"])
 def test_help_has_the_form_of_redis(real_redis: RealRedis, container: str) -> None:
     ours, theirs = ask(container, "HELP"), real_redis.ask(container, "HELP")
     assert ours[0] == theirs[0]

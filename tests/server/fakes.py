@@ -243,7 +243,9 @@ class FakeEngine:
         )
         self.latencies = SimpleNamespace(average_ms=0.0, max_ms=0.0)
         self.administered: list[Request] = []
-        self.snapshots = SimpleNamespace(start=self._start_snapshot, running=False, last=None)
+        self.snapshots = SimpleNamespace(
+            start=self._start_snapshot, running=False, last=None, last_unix_ms=0
+        )
         self.snapshot_waiters: list[Callable[[Any], None]] = []
         self._index = 0
         self._ends: list[Ended] = []

@@ -10,9 +10,12 @@ from resplock.errors import CommandError
 from resplock.resp.binding import Bound, Call
 from resplock.resp.command import Command, Flag, Group, Meets
 from resplock.resp.commands import (
+    acl_commands,
+    client_commands,
     cluster_commands,
     connection_commands,
     lock_commands,
+    observing_commands,
     pubsub_commands,
     raft_commands,
     script_commands,
@@ -43,7 +46,10 @@ COMMANDS: dict[bytes, Command] = {
         string_commands,
         script_commands,
         connection_commands,
+        client_commands,
+        acl_commands,
         server_commands,
+        observing_commands,
         raft_commands,
         cluster_commands,
         sentinel_commands,

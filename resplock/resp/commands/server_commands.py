@@ -6,11 +6,15 @@ Pure, and only data.
 from resplock import limits
 from resplock import operations as ops
 from resplock.resp import shapes
-from resplock.resp.arguments import OneOf, Pattern, PureToken, Text
+from resplock.resp.arguments import Block, OneOf, Pattern, PureToken, Text
 from resplock.resp.command import Command, Flag, Group, Meets
 from resplock.resp.shapes import Kind, Reply
 
 _ANYTIME = (Flag.LOADING, Flag.STALE)
+_ADMIN_ANYTIME = (Flag.ADMIN, Flag.NOSCRIPT, *_ANYTIME)
+_SAVE_FLAGS = (Flag.ADMIN, Flag.NOSCRIPT, Flag.NO_ASYNC_LOADING)
+SETTABLE = ("maxclients", "timeout")
+"""What CONFIG SET may change."""
 _DETAILS = Reply(
     "details",
     Kind.ARRAY,
@@ -52,6 +56,19 @@ _COMMAND_SUBCOMMANDS = (
             Text(name="arg", field="arguments", optional=True, multiple=True),
         ),
         replies=(Reply("keys", Kind.ARRAY, "The keys."),),
+    ),
+    Command(
+        name="COMMAND GETKEYSANDFLAGS",
+        summary="Extracts the keys of a whole command, and what it does with them.",
+        complexity="O(N) where N is the number of arguments of the command",
+        group=Group.SERVER,
+        flags=_ANYTIME,
+        categories=("connection",),
+        arguments=(
+            Text(name="command"),
+            Text(name="arg", field="arguments", optional=True, multiple=True),
+        ),
+        replies=(Reply("keys", Kind.ARRAY, "For each key an array of it and its flags."),),
     ),
     Command(
         name="COMMAND HELP",
@@ -105,7 +122,7 @@ _CONFIG_SUBCOMMANDS = (
         summary="Returns settings.",
         complexity="O(N) where N is the number of settings",
         group=Group.SERVER,
-        flags=(Flag.ADMIN, Flag.NOSCRIPT, Flag.LOADING, Flag.STALE),
+        flags=_ADMIN_ANYTIME,
         arguments=(
             Pattern(
                 name="parameter",
@@ -123,6 +140,42 @@ _CONFIG_SUBCOMMANDS = (
         group=Group.SERVER,
         flags=_ANYTIME,
         replies=(shapes.HELP,),
+    ),
+    Command(
+        name="CONFIG RESETSTAT",
+        summary="Resets this node's counters, which INFO shows.",
+        details=("What the cluster counts, such as the grants in LOCK.STATS, stays.",),
+        group=Group.SERVER,
+        flags=_ADMIN_ANYTIME,
+        replies=(shapes.OK,),
+    ),
+    Command(
+        name="CONFIG REWRITE",
+        summary="Refuses: settings come from flags, the environment or a file, which stay as they are.",
+        group=Group.SERVER,
+        flags=_ADMIN_ANYTIME,
+        replies=(Reply("nothing", Kind.NOTHING, "Never: it is an error."),),
+    ),
+    Command(
+        name="CONFIG SET",
+        summary="Changes settings of this node, all of them or none, until it ends.",
+        details=(
+            "These can be changed: " + ", ".join(f"`{name}`" for name in SETTABLE) + ". Any other "
+            "may be set to the value that it has, which tools do to be sure.",
+        ),
+        complexity="O(N) where N is the number of settings",
+        group=Group.SERVER,
+        flags=_ADMIN_ANYTIME,
+        tips=("request_policy:all_nodes", "response_policy:all_succeeded"),
+        arguments=(
+            Block(
+                name="data",
+                field="settings",
+                multiple=True,
+                arguments=(Text(name="parameter"), Text(name="value")),
+            ),
+        ),
+        replies=(shapes.OK,),
     ),
 )
 
@@ -164,6 +217,70 @@ COMMANDS = (
             ),
         ),
         replies=(Reply("info", Kind.VERBATIM, "Lines of `field:value` under `# Section` lines."),),
+    ),
+    Command(
+        name="MODULE",
+        summary="Commands about modules, of which there are none.",
+        complexity="Depends on subcommand.",
+        group=Group.SERVER,
+        subcommands=(
+            Command(
+                name="MODULE HELP",
+                summary="Prints this help.",
+                group=Group.SERVER,
+                flags=_ANYTIME,
+                replies=(shapes.HELP,),
+            ),
+            Command(
+                name="MODULE LIST",
+                summary="Returns the modules that are loaded: none.",
+                group=Group.SERVER,
+                flags=(Flag.ADMIN, Flag.NOSCRIPT),
+                tips=("nondeterministic_output_order",),
+                replies=(Reply("none", Kind.ARRAY, "Empty."),),
+            ),
+        ),
+    ),
+    Command(
+        name="SAVE",
+        summary="Takes a snapshot on this node, as RAFT.SNAPSHOT does. Grants are durable without.",
+        complexity="O(N) where N is the number of locks",
+        group=Group.SERVER,
+        flags=(*_SAVE_FLAGS, Flag.NO_MULTI),
+        replies=(Reply("ok", Kind.SIMPLE, "OK, when it is durable."),),
+    ),
+    Command(
+        name="BGSAVE",
+        summary="Begins to take a snapshot on this node.",
+        complexity="O(N) where N is the number of locks",
+        group=Group.SERVER,
+        flags=_SAVE_FLAGS,
+        arguments=(
+            PureToken(
+                name="schedule",
+                token="SCHEDULE",
+                optional=True,
+                summary="Accepted as in Redis.",
+            ),
+        ),
+        replies=(Reply("started", Kind.SIMPLE, "Redis's text."),),
+    ),
+    Command(
+        name="BGREWRITEAOF",
+        summary="Begins to take a snapshot on this node, after which the log is shorter.",
+        complexity="O(N) where N is the number of locks",
+        group=Group.SERVER,
+        flags=_SAVE_FLAGS,
+        replies=(Reply("started", Kind.SIMPLE, "Redis's text."),),
+    ),
+    Command(
+        name="LASTSAVE",
+        summary="Returns when the last snapshot was taken, or else this node was started.",
+        group=Group.SERVER,
+        flags=(Flag.LOADING, Flag.STALE, Flag.FAST),
+        categories=("admin", "dangerous"),
+        tips=("nondeterministic_output",),
+        replies=(Reply("time", Kind.INTEGER, "Unix seconds."),),
     ),
     Command(
         name="DBSIZE",

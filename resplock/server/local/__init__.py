@@ -3,7 +3,10 @@
 I/O layer. One handler per command, by its name; a test compares the handlers with the command table.
 
     connection.py    PING, HELLO, AUTH, SELECT, CLIENT ...
-    server.py        COMMAND, CONFIG, INFO, TIME, ROLE, SHUTDOWN
+    acl.py           ACL ...
+    server.py        COMMAND, INFO, TIME, ROLE, SAVE, SHUTDOWN
+    config.py        CONFIG ...
+    memory.py        MEMORY ...
     info.py          the sections of INFO
     raft.py          RAFT.STATUS, RAFT.SNAPSHOT, RAFT.HEALTH
     cluster.py       CLUSTER ..., READONLY, READWRITE, ASKING
@@ -15,8 +18,11 @@ from __future__ import annotations
 
 from resplock.resp.binding import Call
 from resplock.server.connection import Connection
+from resplock.server.local import acl as acl_handlers
 from resplock.server.local import cluster as cluster_handlers
+from resplock.server.local import config as config_handlers
 from resplock.server.local import connection as connection_handlers
+from resplock.server.local import memory as memory_handlers
 from resplock.server.local import pubsub as pubsub_handlers
 from resplock.server.local import raft as raft_handlers
 from resplock.server.local import sentinel as sentinel_handlers
@@ -27,7 +33,10 @@ __all__ = ["HANDLERS", "Context", "LocalCommands"]
 
 HANDLERS: dict[str, Handler] = {
     **connection_handlers.HANDLERS,
+    **acl_handlers.HANDLERS,
     **server_handlers.HANDLERS,
+    **config_handlers.HANDLERS,
+    **memory_handlers.HANDLERS,
     **raft_handlers.HANDLERS,
     **cluster_handlers.HANDLERS,
     **sentinel_handlers.HANDLERS,

@@ -9,7 +9,7 @@ from resplock.errors import CommandError
 from resplock.node import Result
 from resplock.operations import Cancelled, Unblock
 from resplock.resp.binding import Call
-from resplock.resp.replies import Simple, Verbatim
+from resplock.resp.replies import Members, Simple, Verbatim
 from resplock.server.clocks import now_ms
 from resplock.server.connection import Connection
 from resplock.server.local.context import LATER, NOTHING, OK, Context, Handler
@@ -164,6 +164,27 @@ class _Unblocker:
         self._asker.abort()
 
 
+def client_capa(_: Context, __: Connection, ___: Call) -> Any:
+    return OK
+
+
+def client_tracking(_: Context, __: Connection, call: Call) -> Any:
+    if call.values["status"] == "ON":
+        raise CommandError(
+            "client-side caching is not offered, because a lock must not be read from a cache: "
+            "turn it off in the client. LOCK.WATCH tells when holds end"
+        )
+    return OK
+
+
+def client_trackinginfo(_: Context, __: Connection, ___: Call) -> Any:
+    return {"flags": Members(("off",)), "redirect": -1, "prefixes": []}
+
+
+def client_getredir(_: Context, __: Connection, ___: Call) -> Any:
+    return -1
+
+
 def client_flag(_: Context, connection: Connection, call: Call) -> Any:
     """NO-EVICT and NO-TOUCH: kept for CLIENT LIST, and without any other effect."""
     enabled = call.values["enabled"] == "ON"
@@ -265,6 +286,8 @@ HANDLERS: dict[str, Handler] = {
     "HELLO": hello,
     "AUTH": auth,
     "SELECT": select,
+    "CLIENT CAPA": client_capa,
+    "CLIENT GETREDIR": client_getredir,
     "CLIENT ID": client_id,
     "CLIENT GETNAME": client_getname,
     "CLIENT SETNAME": client_setname,
@@ -275,5 +298,7 @@ HANDLERS: dict[str, Handler] = {
     "CLIENT NO-EVICT": client_flag,
     "CLIENT NO-TOUCH": client_flag,
     "CLIENT REPLY": client_reply,
+    "CLIENT TRACKING": client_tracking,
+    "CLIENT TRACKINGINFO": client_trackinginfo,
     "CLIENT UNBLOCK": client_unblock,
 }

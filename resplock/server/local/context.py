@@ -13,12 +13,14 @@ from resplock.config import Settings
 from resplock.resp.binding import Call
 from resplock.resp.replies import Simple
 from resplock.server.clients import Clients
-from resplock.server.clocks import now_ms
+from resplock.server.clocks import now_ms, unix_ms
 from resplock.server.connection import Connection
 from resplock.server.engine import Engine
 from resplock.server.peers import Hello, Identity, LinkStatus
 from resplock.server.topology import Topology, View
 from resplock.types import NodeId
+
+_RATE_OVER_MS = 1_000
 
 
 class Transport(Protocol):
@@ -44,6 +46,26 @@ class Report(msgspec.Struct, frozen=True):
     """What it is known to have of the log; 0 when nothing is known."""
 
 
+class Rate:
+    """How fast a count grows, for those who look at it now and then.
+
+    What is shown is the mean since a look that was made a second ago or earlier: two who look by
+    turns do not spoil it for each other.
+    """
+
+    __slots__ = ("_earlier", "_last")
+
+    def __init__(self, stamp_ms: int) -> None:
+        self._earlier = self._last = (stamp_ms, 0)
+
+    def look(self, stamp_ms: int, count: int) -> int:
+        """The growth in a second."""
+        if stamp_ms - self._last[0] >= _RATE_OVER_MS:
+            self._earlier, self._last = self._last, (stamp_ms, count)
+        since_ms, before = self._earlier
+        return max(count - before, 0) * 1000 // max(stamp_ms - since_ms, 1)
+
+
 @dataclass
 class Context:
     """One server, as its local commands see it."""
@@ -58,12 +80,17 @@ class Context:
     port: int = 0
     """The port that is listened on, which `settings.port` need not be."""
     started_ms: int = field(default_factory=now_ms)
+    start_bytes: int = 0
+    """What the process took of memory when it was ready, its locks included."""
     peers: Transport | None = None
+    rate: Rate = field(init=False)
+    """Of the commands of this node's clients."""
     topology: Topology = field(init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.topology = Topology(self.settings)
+        self.rate = Rate(self.started_ms)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a handler that has to wait for others, which answers through its connection."""
@@ -99,6 +126,11 @@ class Context:
     def uptime_ms(self) -> int:
         """Milliseconds since the start."""
         return now_ms() - self.started_ms
+
+    @property
+    def last_save_s(self) -> int:
+        """When this process has taken its last snapshot, or else was started, in unix seconds."""
+        return (self.engine.snapshots.last_unix_ms or unix_ms() - self.uptime_ms) // 1000
 
 
 Handler: TypeAlias = Callable[[Context, Connection, Call], Any]

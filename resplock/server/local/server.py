@@ -1,38 +1,22 @@
-"""COMMAND, every HELP, CONFIG, INFO, TIME, ROLE and SHUTDOWN: the server."""
+"""COMMAND, every HELP, INFO, TIME, ROLE, SAVE, LASTSAVE, MODULE and SHUTDOWN: the server."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from resplock import glob, limits
-from resplock.errors import CommandError
 from resplock.resp import introspection
 from resplock.resp.binding import Call
-from resplock.resp.replies import Verbatim
+from resplock.resp.replies import Simple, Verbatim
 from resplock.server.connection import Connection
-from resplock.server.local.context import NOTHING, OK, Context, Handler
+from resplock.server.local.context import LATER, NOTHING, OK, Context, Handler
 from resplock.server.local.info import info as info_text
+from resplock.server.snapshotting import SnapshotTaken
 
 
 def describe(_: Context, __: Connection, call: Call) -> Any:
     """COMMAND and its subcommands, and every HELP: what the command table says of itself."""
     return introspection.answer(call)
-
-
-def config_get(context: Context, _: Connection, call: Call) -> Any:
-    patterns: tuple[bytes, ...] = call.values["parameters"]
-    count_max, bytes_max = limits.CONFIG_PATTERNS_MAX, limits.CONFIG_PATTERNS_BYTES_MAX
-    if len(patterns) > count_max or sum(map(len, patterns)) > bytes_max:
-        raise CommandError(
-            f"CONFIG GET: at most {count_max} parameters, together of at most {bytes_max} bytes"
-        )
-    matchers = [glob.compile(pattern.lower()) for pattern in patterns]
-    return {
-        name: str(value)
-        for name, value in sorted(_configuration(context).items())
-        if any(matches(name.encode()) for matches in matchers)
-    }
 
 
 def info(context: Context, _: Connection, call: Call) -> Any:
@@ -63,6 +47,30 @@ def role(context: Context, connection: Connection, _: Call) -> Any:
     return ["slave", owner.host if owner else "", owner.port if owner else 0, state, offset]
 
 
+def modules(_: Context, __: Connection, ___: Call) -> Any:
+    return []
+
+
+def save(context: Context, connection: Connection, _: Call) -> Any:
+    answer = connection.hold()
+
+    def then(_: SnapshotTaken) -> None:
+        answer(OK)
+
+    context.engine.snapshots.start(then)
+    return LATER
+
+
+def save_in_background(context: Context, _: Connection, call: Call) -> Any:
+    context.engine.snapshots.start()
+    what = "saving" if call.command.name == "BGSAVE" else "append only file rewriting"
+    return Simple(f"Background {what} started")
+
+
+def last_save(context: Context, _: Connection, __: Call) -> Any:
+    return context.last_save_s
+
+
 def shutdown(context: Context, _: Connection, call: Call) -> Any:
     if call.values["abort"]:
         return OK  # a shutdown that has begun no longer reads commands
@@ -70,40 +78,15 @@ def shutdown(context: Context, _: Connection, call: Call) -> Any:
     return NOTHING
 
 
-def _configuration(context: Context) -> dict[str, object]:
-    """What CONFIG GET shows: Redis's names that clients and tools ask for, and our own settings."""
-    settings = context.settings
-    return {
-        "appendfsync": "always",
-        "appendonly": "yes",
-        "bind": settings.host,
-        "data-dir": settings.data_dir.absolute(),
-        "databases": limits.DATABASES,
-        "dir": settings.data_dir.absolute(),
-        "election-timeout-ms": settings.election_timeout_ms,
-        "maxclients": context.clients.maxclients,
-        "maxmemory": 0,
-        "maxmemory-policy": "noeviction",
-        "node-id": settings.node_id,
-        "notify-keyspace-events": "AKE",
-        "port": context.port,
-        "proto-max-bulk-len": limits.ARGUMENT_BYTES_MAX,
-        "protected-mode": "yes" if settings.protected_mode else "no",
-        "replica-read-only": "yes",
-        "requirepass": "********" if settings.requirepass else "",
-        "save": "",
-        "slave-read-only": "yes",
-        "snapshot-entries": settings.snapshot_entries,
-        "tcp-keepalive": 300,
-        "timeout": settings.timeout,
-    }
-
-
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(introspection.ANSWERS, describe),
-    "CONFIG GET": config_get,
     "INFO": info,
     "TIME": time_,
     "ROLE": role,
+    "SAVE": save,
+    "BGSAVE": save_in_background,
+    "BGREWRITEAOF": save_in_background,
+    "LASTSAVE": last_save,
+    "MODULE LIST": modules,
     "SHUTDOWN": shutdown,
 }
