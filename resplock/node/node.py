@@ -577,12 +577,12 @@ class Node:
         """Whether a leader waits for more before it proposes, because enough is under way already.
 
         What an entry costs leader, followers and disks hardly depends on how many commands are in
-        it, so while some are under way the next ones gather until they are twice as many, or until
-        those are done. One client alone never waits. (With three nodes on two cores it takes a
-        tenth to a third off what a command costs.)
+        it, so while some are under way the next ones gather until they are twice as many, or enough
+        (limits.GATHERED_ENOUGH), or until those are done. One client alone never waits. (With three
+        nodes on two cores it takes a tenth to a third off what a command costs.)
         """
-        under_way = self._pipeline.commands
-        return len(self.gathering.operations) < 2 * under_way
+        enough = min(2 * self._pipeline.commands, limits.GATHERED_ENOUGH)
+        return len(self.gathering.operations) < enough
 
     def _take_back(self) -> None:
         """Propose again, before anything newer, what was certainly not proposed."""

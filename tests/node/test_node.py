@@ -580,6 +580,8 @@ def test_what_is_too_much_to_be_uncommitted_waits_for_its_turn() -> None:
 
 # --- how many commands an entry has --------------------------------------------------------------
 
+ENOUGH = limits.GATHERED_ENOUGH
+
 
 def entries_of(server: Server) -> list[int]:
     """How many commands of clients each entry of a server's log has."""
@@ -598,6 +600,17 @@ def test_commands_gather_while_others_are_under_way(trio: Trio) -> None:
         leader.node.submit(Caller(), [acquire(key)])
         leader.turn()
     assert entries_of(leader) == [1, 2, 6], "twice as many as are under way"
+
+
+def test_what_has_gathered_is_enough_however_much_is_under_way(trio: Trio) -> None:
+    leader = trio.elect("n1")
+    trio.alone = {"n1"}
+    leader.node.submit(Caller(), [acquire(f"first-{n}") for n in range(ENOUGH)])
+    leader.turn()
+    for n in range(ENOUGH + 1):
+        leader.node.submit(Caller(), [acquire(f"{n}")])
+        leader.turn()
+    assert entries_of(leader) == [ENOUGH, ENOUGH]
 
 
 def test_what_has_gathered_goes_once_nothing_is_under_way(trio: Trio) -> None:

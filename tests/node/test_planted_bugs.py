@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from resplock import limits
 from resplock.errors import CommandError
 from resplock.node import node as node_module
 from resplock.node.administration import AddServer, RemoveServer, Transfer
@@ -330,6 +331,11 @@ def propose_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Node, "_lets_gather", False)
 
 
+def never_find_it_enough(patch: pytest.MonkeyPatch) -> None:
+    """Speed: with many clients, all of them are in one entry, and the leader waits beside it."""
+    patch.setattr(limits, "GATHERED_ENOUGH", 1_000_000)
+
+
 def forget_what_has_gathered(patch: pytest.MonkeyPatch) -> None:
     """Time: nobody has another turn, until something else comes."""
     patch.setattr(Node, "busy", False)
@@ -483,6 +489,10 @@ BY_TESTS: list[tuple[Plant, Callable[[], None]]] = [
         on_trio(test_membership.test_transfers_that_want_the_contrary_come_to_an_end),
     ),
     (propose_at_once, on_trio(test_node.test_commands_gather_while_others_are_under_way)),
+    (
+        never_find_it_enough,
+        on_trio(test_node.test_what_has_gathered_is_enough_however_much_is_under_way),
+    ),
     (
         forget_what_has_gathered,
         on_trio(test_node.test_what_has_gathered_goes_once_nothing_is_under_way),
