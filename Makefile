@@ -4,6 +4,7 @@
 # make format  puts the code into shape
 # make fuzz    the property tests, with many more examples
 # make sim     200 seeds of the simulator: whole clusters in virtual time, with faults
+# make compat  Redis clients and lock libraries from PyPI and npm; writes docs/compatibility.md
 # make bench   this server beside Redis with appendfsync always
 # make bench-cluster    the same with three nodes, the leader under load
 # make bench-failover   how long nobody gets a lock: leader killed, stopped, handing over
@@ -14,7 +15,7 @@
 # ARGS="..." is passed on, as in: make test ARGS="tests/resp -k inline"
 # Each makes .venv when it is missing and updates it when pyproject.toml has changed.
 
-.PHONY: run test check format fuzz sim bench bench-cluster bench-failover bench-stability bench-waiting scale
+.PHONY: run test check format fuzz sim compat bench bench-cluster bench-failover bench-stability bench-waiting scale
 .DEFAULT_GOAL := run
 
 BIN := .venv/bin
@@ -53,6 +54,10 @@ fuzz: $(DEV_READY)
 
 sim: $(DEV_READY)
 	$(BIN)/python -m tests.sim --seeds 200 $(ARGS)
+
+compat: $(DEV_READY)
+	@scripts/fetch-redis
+	$(BIN)/python -m tests.compat $(ARGS)
 
 bench: $(RUN_READY)
 	@scripts/fetch-redis

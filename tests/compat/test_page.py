@@ -1,0 +1,59 @@
+from tests.compat import parsing
+from tests.compat.page import render
+from tests.compat.servers import ONE_NODE, THREE_NODES
+from tests.compat.suite import FAILED, PASSED, SKIPPED, Case, Mode, Outcome, Pip, Suite
+
+ONE, THREE = Mode("one node", ONE_NODE), Mode("three nodes", THREE_NODES)
+
+
+def suite(**known: str) -> Suite:
+    return Suite(
+        library="lockery",
+        origin=Pip(("lockery==2.1",)),
+        what="its tests",
+        modes=(ONE, THREE),
+        command=lambda run: [],
+        parse=parsing.junit,
+        known=known,
+    )
+
+
+def test_a_row_for_each_mode():
+    mine = suite()
+    outcomes = [
+        Outcome(mine, ONE, [Case("a", PASSED), Case("b", PASSED)], 1.0),
+        Outcome(mine, THREE, [Case("a", PASSED), Case("b", SKIPPED, "too slow")], 1.0),
+    ]
+    page = render(outcomes, "resplock 9\n")
+    assert "resplock 9" in page
+    assert "| lockery | 2.1 | its tests | one node | 2 |  |  |" in page
+    assert "| lockery | 2.1 | its tests | three nodes | 1 |  | 1 |" in page
+    assert "Nothing.\n" in page
+    assert "- lockery, 1: too slow" in page
+
+
+def test_failures_are_told_once_with_their_reasons():
+    mine = suite(waits="It wants lists.")
+    failures = [Case("waits", FAILED, "no LPUSH"), Case("polls", FAILED, "`late`")]
+    outcomes = [
+        Outcome(mine, ONE, failures, 1.0, also_on_redis=frozenset(["polls"])),
+        Outcome(mine, THREE, failures[:1], 1.0),
+    ]
+    page = render(outcomes, "")
+    assert "| lockery | 2.1 | its tests | one node | 0 | 2 (1 on Redis too) |  |" in page
+    assert "- waits (everywhere): It wants lists. `no LPUSH`\n" in page
+    assert "- polls (one node): fails on Redis too. `'late'`\n" in page
+
+
+def test_what_could_not_be_fetched_is_said():
+    outcomes = [Outcome(suite(), mode, [], 0.0, "npm is not installed") for mode in (ONE, THREE)]
+    page = render(outcomes, "")
+    assert "| one node | not run |  |  |" in page
+    assert page.count("- lockery: npm is not installed") == 1
+
+
+def test_only_failures_that_nobody_has_explained_are_unexpected():
+    mine = suite(waits="It wants lists.")
+    cases = [Case(name, FAILED, "?") for name in ("waits", "polls", "stops")]
+    outcome = Outcome(mine, ONE, cases, 1.0, also_on_redis=frozenset(["polls"]))
+    assert [case.name for case in outcome.unexpected] == ["stops"]
