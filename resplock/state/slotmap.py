@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from collections.abc import Iterator
-from itertools import islice
+from itertools import compress, islice
 from typing import Generic, TypeVar
 
 from resplock.limits import SLOTS
@@ -86,7 +86,7 @@ class SlotMap(Generic[Record]):
 
     def used_slots(self, first: int = 0) -> list[int]:
         """The numbers of the slots that have records, from `first` on."""
-        return [number for number, slot in enumerate(self._slots[first:], first) if slot]
+        return list(compress(range(first, SLOTS), self._slots[first:]))
 
 
 class Frozen(Generic[Record]):

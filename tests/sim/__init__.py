@@ -15,6 +15,7 @@ when. Nothing reads a clock, a set's order or a hash, so a run is the same byte 
     transfer     snapshots on their way from one host to another
     clients      programs that take locks, and wait in line for them
     asking       of which kind, and how
+    strings      how programs take locks that were written for Redis
     faults       what strikes, when; and the operator who mends it
     safety       what must hold at every entry, on every replica (RELIABILITY I1-I12, Raft's own)
     referee      the rules of holds, queues and grants, by what is asked and told alone

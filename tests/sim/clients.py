@@ -55,6 +55,7 @@ from tests.sim.asking import (
 )
 from tests.sim.history import Call, tag_of
 from tests.sim.linearizable import NEVER
+from tests.sim.strings import Strings
 from tests.sim.world import MS, Violation, chance
 
 if TYPE_CHECKING:
@@ -234,6 +235,9 @@ class Client:
         knobs = simulation.knobs
         self._line: random.Random = self.world.rng(f"line/{number}")
         self._asking = Asking(self._line, knobs, self.keys) if knobs.has_lines else None
+        self._strings: Strings | None = None
+        if knobs.strings:
+            self._strings = Strings(self.world.rng(f"strings/{number}"), self.keys, self.owner)
         self._think = knobs.clients * 1_000_000 // knobs.operations_per_s
         self._vanishes = knobs.vanishes
         self.is_watcher = number % 4 == 3
@@ -275,6 +279,8 @@ class Client:
         """Another program comes in its place and knows nothing of its holds."""
         self.holds.clear()
         self._again = None
+        if self._strings is not None:
+            self._strings.forget()
         self._leave()
         self._rest()
 
@@ -320,6 +326,8 @@ class Client:
 
     def _choose(self) -> Sequence[Operation | Query]:
         rng = self.rng
+        if self._strings is not None and self._strings.rng.random() < self.simulation.knobs.strings:
+            return [self._strings.query() if self.is_watcher else self._strings.choose()]
         if self.is_watcher:
             return [self._query()]
         if self._again is not None and rng.random() < 0.8:
@@ -426,6 +434,11 @@ class Client:
                 pass
             case ((Release(name=name) | Renew(name=name)), _):
                 self.holds.pop(name, None)
+        if self._strings is not None:
+            learnt = self._strings.learn(call.command, call.result)
+            if learnt is not None and learnt[1] not in self._used:
+                self._used.add(learnt[1])
+                self._use(*learnt)
 
     def _learn_grant(self, command: Acquire | AcquireAll, version: int) -> None:
         is_new = version not in self._used

@@ -46,6 +46,7 @@ from resplock.operations import (
     TimedOut,
 )
 from resplock.types import LockName
+from tests.sim import strings
 from tests.sim.asking import names_of, options_of
 from tests.sim.linearizable import EXCLUSIVE, NEVER, Kind, Step, explain
 from tests.sim.world import MS, Violation
@@ -107,6 +108,10 @@ class History:
     """By call number: grants to the place that it took."""
     applied: dict[int, int] = field(default_factory=dict)
     """By call number: when an entry that carried it was first applied."""
+    puts: dict[int, int | None] = field(default_factory=dict)
+    """The grants by string commands and scripts: by version, the number of the call."""
+    has_lines: bool = False
+    """Whether a lock that nobody holds may be refused: somebody waits for it, or a DELAY runs."""
     unknown: int = 0
     """Locks for which the search was given up."""
 
@@ -118,7 +123,7 @@ class History:
                 return msgspec.structs.replace(command, metadata=((TAG, b"%d" % number),))
             case Break():
                 return msgspec.structs.replace(command, reason=b"%d" % number)
-        return command
+        return strings.tagged(command, number)
 
     def call(self, client: int, command: Operation | Query, now: int) -> Call:
         """A client is about to send a command."""
@@ -180,11 +185,14 @@ class History:
                 if isinstance(outcome, Granted):
                     version = outcome.version
                     first_invoked[version] = min(first_invoked.get(version, NEVER), call.invoked)
+        for version, tag in self.puts.items():
+            # An owner may set its own name, more than once: then it is not known when.
+            first_invoked[version] = self.calls[tag].invoked if tag is not None else NEVER
         returned = sorted((when, version) for version, when in first_returned.items())
         highest = list(accumulate((version for _, version in returned), max))
         times = [when for when, _ in returned]
         for version, invoked in first_invoked.items():
-            before = bisect_right(times, invoked - 1)
+            before = bisect_right(times, invoked - 1) if invoked < NEVER else 0
             if before and highest[before - 1] > version:
                 raise Violation(
                     f"version {version} was asked for after {highest[before - 1]} was granted"
@@ -211,8 +219,15 @@ class History:
     def _check_ttls(self, rate_max: float) -> None:
         """H7: no hold ends before its TTL has passed since it was asked for."""
         asked: dict[tuple[LockName, int], list[tuple[int, int]]] = defaultdict(list)
+        by_value: dict[tuple[LockName, bytes], list[tuple[int, int]]] = defaultdict(list)
         unsure: set[tuple[LockName, bytes]] = set()  # may have been given a shorter TTL
         for call in self.calls:
+            for name, value, ttl_ms in strings.ttls_of(call.command):
+                is_unique = tag_of(call.command) is not None
+                if not (is_unique and (call.is_answered or call.is_refused)):
+                    unsure.add((name, value))
+                elif call.is_answered:
+                    by_value[name, value].append((call.invoked, ttl_ms))
             match call.command, call.result:
                 case Renew(name=name, owner=owner), _ if not (call.is_answered or call.is_refused):
                     unsure.add((name, owner))
@@ -229,7 +244,10 @@ class History:
             since = granted.get(moment.version, 0)
             ends = [
                 max(at, since) + ttl_ms * MS / rate_max
-                for at, ttl_ms in asked[moment.name, moment.version]
+                for at, ttl_ms in (
+                    *asked[moment.name, moment.version],
+                    *by_value[moment.name, moment.owner],
+                )
                 if ttl_ms
             ]
             if ends and moment.applied < min(ends) - 2 * MS:
@@ -260,7 +278,8 @@ class History:
                 if tag_of(call.command) in self.promoted:
                     continue  # its place was granted the lock: see below
             for name, step in steps_of(call, self.keys):
-                by_key[name].append(step)
+                if step.reply != ("not set",) or not self.has_lines:
+                    by_key[name].append(step)
         for moment in self.moments:
             kind = "promote" if moment.kind == "acquired" else "expire"
             step = Step(
@@ -302,7 +321,7 @@ def tag_of(command: Operation | Query) -> int | None:
             return tag_in(command.metadata)
         case Break(reason=reason) if reason:
             return int(reason)
-    return None
+    return strings.tag_of(command)
 
 
 def tag_in(metadata: Metadata) -> int | None:
@@ -351,7 +370,10 @@ def steps_of(call: Call, keys: list[LockName]) -> list[tuple[LockName, Step]]:
                 for name in keys
                 if name[0] == command.db
             ]
-    return []
+    return [
+        (name, Step(**step, **common))
+        for name, step in strings.steps_of(command, result if answered else None)
+    ]
 
 
 def _says_something(command: Acquire | AcquireAll, result: Any) -> bool:

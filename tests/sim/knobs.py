@@ -112,6 +112,9 @@ class Knobs:
     waiter_grace_ms: int = 10_000
     node_gone_ms: int = 3_000
 
+    strings: float = 0.0
+    """How much of what clients do they do by Redis's string commands and scripts."""
+
     has_model: bool = True
     """Whether the naive model is there, or the invariants have to do without it."""
 
@@ -168,7 +171,9 @@ def draw(rng: random.Random) -> Knobs:
 
 def draw_world(world: World) -> Knobs:
     """All of a seed's world."""
-    return draw_line(world.rng("line"), draw(world.rng("knobs")))
+    knobs = draw_line(world.rng("line"), draw(world.rng("knobs")))
+    rng = world.rng("strings")
+    return replace(knobs, strings=rng.choice((0.2, 0.5, 0.9))) if rng.random() < 0.5 else knobs
 
 
 def draw_line(rng: random.Random, knobs: Knobs) -> Knobs:

@@ -297,6 +297,73 @@ def _promote(state: State, step: Step) -> State | None:
     return found._replace(remembered=(*found.remembered, known))
 
 
+# --- the same lock as a string key: its value is the owner of an exclusive hold --------------------
+
+
+def _is_key_of_several(state: State) -> bool:
+    """Whether it is shared or a semaphore, and has no one value."""
+    return bool(state.holds) and (state.holds[0].kind.shared or state.holds[0].kind.limit > 0)
+
+
+def _put(state: State, step: Step) -> State:
+    """An equal value keeps the hold and its version; another one is a new grant."""
+    if _of(state, step.owner) is not None:
+        return state
+    return _added(state._replace(holds=()), step, UNSEEN)
+
+
+def _set(state: State, step: Step) -> State | None:
+    is_wrong = _is_key_of_several(state)
+    if step.reply is None:
+        return state if is_wrong else _put(state, step)
+    if step.reply == ("wrong type",):
+        return state if is_wrong else None
+    return None if is_wrong else _put(state, step)
+
+
+def _set_nx(state: State, step: Step) -> State | None:
+    if step.reply is None:
+        return state if state.holds else _put(state, step)
+    if step.reply == ("not set",):
+        return state if state.holds else None
+    return None if state.holds else _put(state, step)
+
+
+def _set_xx(state: State, step: Step) -> State | None:
+    if step.reply == ("not set",):
+        return None if state.holds else state
+    if step.reply is None and not state.holds:
+        return state
+    return _set(state, step) if state.holds else None
+
+
+def _has_value(state: State, owner: bytes) -> bool:
+    """Whether the key is there; with an owner, whether that is its value."""
+    if not owner:
+        return bool(state.holds)
+    return not _is_key_of_several(state) and _of(state, owner) is not None
+
+
+def _look(state: State, step: Step) -> State | None:
+    match step.reply:
+        case ("nothing",):
+            fits = not _has_value(state, step.owner)
+        case ("there",) | ("deleted",):
+            fits = _has_value(state, step.owner)
+        case (_, value):
+            fits = _has_value(state, value)
+        case _:
+            fits = _is_key_of_several(state)
+    return state if fits else None
+
+
+def _delete(state: State, step: Step) -> State | None:
+    if step.reply is None:
+        return state._replace(holds=()) if _has_value(state, step.owner) else state
+    found = _look(state, step)
+    return found._replace(holds=()) if found and step.reply[0] == "deleted" else found
+
+
 RULES: dict[str, Callable[[State, Step], State | None]] = {
     "acquire": _acquire,
     "release": _release,
@@ -307,13 +374,21 @@ RULES: dict[str, Callable[[State, Step], State | None]] = {
     "check": _check,
     "expire": _expire,
     "promote": _promote,
+    "set": _set,
+    "set nx": _set_nx,
+    "set xx": _set_xx,
+    "delete": _delete,
+    "touch": _look,
+    "look": _look,
 }
 """How each kind of step goes on from a state; None where its reply is impossible.
 
 acquire: granted v, held owner v, timedout owner v, lost v. release: released (holds left). renew:
 renewed v. Both: notheld, notowner holder v, stale v. break: broken owner v, notheld, stale v. keep:
 kept, lost. get: info owner v (owner v ...), nil. check: 1, 0. expire and promote: no reply, but they
-certainly happened.
+certainly happened. Of string keys, all but set nx: wrong type. set, set nx, set xx: set, not set.
+delete (with an owner: only if it is the value): deleted (value), nothing. touch and look: there
+(value), nothing.
 """
 
 

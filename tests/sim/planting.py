@@ -64,6 +64,13 @@ LINES = {
 }
 """A world in which everybody waits in line. The invariants must do without the naive model, which
 notices whatever a command does wrong."""
+STRINGS = LINES | {
+    "strings": 0.7,
+    "waits": 0.4,
+    "kinds": ("exclusive", "exclusive", "exclusive", "shared"),
+    "delays": 0.0,
+}
+"""A world in which most locks are taken by string commands and scripts, and some are waited for."""
 
 
 def mutant(plant: Plant) -> Plant:

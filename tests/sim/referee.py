@@ -37,6 +37,7 @@ from resplock.operations import (
     Outcome,
     Queued,
     QueueFull,
+    Release,
     TimedOut,
     Unblock,
     Unblocked,
@@ -45,9 +46,12 @@ from resplock.state.table import LockTable
 from resplock.types import LockName
 from tests.sim.asking import names_of, options_of
 from tests.sim.history import tag_of
+from tests.sim.strings import is_script, steps_of
 from tests.sim.world import Violation
+from tests.state.string_model import TAKE
 
 Asked = Acquire | AcquireAll
+_INVOLUNTARY = ("expired", "broken", "deleted")
 
 
 @dataclass(eq=False)
@@ -86,6 +90,16 @@ class Waiting:
 
 
 @dataclass
+class Put:
+    """A key that is given a value. `overwrites`: also one that is there, or waited for."""
+
+    asked: Acquire
+    is_done: bool
+    overwrites: bool
+    tag: int | None
+
+
+@dataclass
 class Entry:
     """What one entry was, and what the first replica to apply it made of it."""
 
@@ -104,6 +118,36 @@ class Entry:
             if isinstance(operation, Acquire | AcquireAll):
                 yield self.first + number, operation, self.outcomes[number]
 
+    def askers(self) -> set[bytes]:
+        """The owners for whom it asks for locks, in either way."""
+        return {asked.owner for _, asked, _ in self.asked()} | {
+            value for _, value, _ in self.puts()
+        }
+
+    def puts(self) -> Iterator[tuple[LockName, bytes, Put]]:
+        """The values that its string commands and scripts may have given to keys."""
+        for operation, outcome in zip(self.operations, self.outcomes, strict=True):
+            for name, step in steps_of(operation, outcome):
+                if step["kind"].startswith("set"):
+                    overwrites = step["kind"] != "set nx" or is_script(operation, TAKE)
+                    is_done = step["reply"][0] == "set"
+                    ttl_ms = getattr(operation, "ttl_ms", 0)
+                    asked = Acquire(name, step["owner"], max(ttl_ms, 0))
+                    yield name, step["owner"], Put(asked, is_done, overwrites, tag_of(operation))
+
+    def takes_away(self, name: LockName, owner: bytes, reason: bytes) -> bool:
+        """Whether a string command or script may have taken this key from that owner."""
+        if reason == b"replaced":
+            return any(
+                key == name and value != owner and put.overwrites for key, value, put in self.puts()
+            )
+        return any(
+            key == name and step["kind"] == "delete" and step["owner"] in (b"", owner)
+            for operation, outcome in zip(self.operations, self.outcomes, strict=True)
+            for key, step in steps_of(operation, outcome)
+            if step["reply"][0] == "deleted"
+        )
+
 
 class Referee:
     """See the module."""
@@ -121,6 +165,8 @@ class Referee:
         self.tickets: dict[int, tuple[Asked, int]] = {}
         """The waits that are open: what was asked, and when."""
         self.last_version = 0
+        self.puts: dict[int, int | None] = {}
+        """The versions of grants by string commands and scripts: the number of the call."""
         self._answered: dict[bytes, dict[bytes, tuple[int, int]]] = defaultdict(dict)
         """By owner and REQUEST: the version that was granted, or 0, and when. The oldest come first."""
         self._clients: dict[ClientId, bool] = {}
@@ -150,6 +196,7 @@ class Referee:
             for ended in entry.ended:
                 self._check_end(ended)
             self._check_departures()
+            self._check_puts()
             self._check_versions()
             self._check_fronts()
             self._compare(table)
@@ -268,15 +315,41 @@ class Referee:
                 self._acquired(event)
             case "renewed":
                 self._holds_it(event).is_heard = True
-            case "released" | "expired" | "broken":
+            case "released" | "expired" | "broken" | "deleted":
                 hold = self._holds_it(event)
+                self._check_taken_away(event)
                 del self.holds[name][owner]
-                is_involuntary = event.kind != "released" or event.reason == b"disconnected"
-                if is_involuntary and hold.delay_ms:
+                is_involuntary = event.kind in _INVOLUNTARY or event.reason == b"disconnected"
+                if is_involuntary and hold.delay_ms and event.reason != b"replaced":
                     until_ms = self._entry.stamp_ms + hold.delay_ms
                     self.delays[name] = max(until_ms, self.delays.get(name, 0))
             case _:
                 raise Violation(f"an event of no kind: {event}")
+
+    def _check_taken_away(self, event: Event) -> None:
+        """I7: it is given back by who knows its owner; it is deleted by who may."""
+        entry, name, owner = self._entry, event.name, event.owner
+        if event.kind == "deleted" and not entry.takes_away(name, owner, event.reason):
+            raise Violation(f"nobody deletes {event}")
+        if event.kind == "released" and not event.reason:
+            is_released = any(
+                isinstance(operation, Release)
+                and (operation.name, operation.owner) == (name, owner)
+                for operation in entry.operations
+            )
+            if not is_released and not entry.takes_away(name, owner, b""):
+                raise Violation(f"I7: nobody gives back {event}")
+
+    def _check_puts(self) -> None:
+        """Who is told that a key is set has set it: a new grant, or a new end of the same hold."""
+        told = {
+            (event.name, event.owner)
+            for event in self._entry.events
+            if event.kind in ("acquired", "renewed")
+        }
+        for name, value, put in self._entry.puts():
+            if put.is_done and (name, value) not in told:
+                raise Violation(f"{name!r} is set to {value}, and nobody was told")
 
     def _holds_it(self, event: Event) -> Held:
         hold = self.holds[event.name].get(event.owner)
@@ -335,20 +408,24 @@ class Referee:
         if event.reason == b"timeout":
             self._check_timeout(place)
         elif event.reason == b"disconnected":
-            if not place.is_alone and options_of(place.last).client not in self._ever_gone:
+            clients = {options_of(asked).client for asked, _ in self._takes(place)}
+            if not place.is_alone and not clients & self._ever_gone:
                 raise Violation(f"{place} is given up, and its client has not gone")
 
     def _check_timeout(self, place: Waiting) -> None:
         """I8: no wait ends before its time, on the replicated clock, unless it is unblocked."""
-        takes = [(place.last, place.since_ms)]
-        takes += [
+        takes = self._takes(place)
+        until_ms = min(since_ms + options_of(asked).wait_ms for asked, since_ms in takes)
+        if until_ms > self._entry.stamp_ms and not self._unblocks():
+            raise Violation(f"{place} timed out before {until_ms}")
+
+    def _takes(self, place: Waiting) -> list[tuple[Asked, int]]:
+        """The commands that may have had this place when it ended, and when those were asked."""
+        return [(place.last, place.since_ms)] + [
             (asked, self._entry.stamp_ms)
             for _, asked, outcome in self._entry.asked()
             if asked.owner == place.first.owner and isinstance(outcome, Blocked | Queued)
         ]
-        until_ms = min(since_ms + options_of(asked).wait_ms for asked, since_ms in takes)
-        if until_ms > self._entry.stamp_ms and not self._unblocks():
-            raise Violation(f"{place} timed out before {until_ms}")
 
     def _unblocks(self) -> bool:
         return any(isinstance(operation, Unblock) for operation in self._entry.operations)
@@ -359,8 +436,9 @@ class Referee:
         name, owner = event.name, event.owner
         place = self._place(name, owner)
         if place is None:
-            asked = self._asked_for(event)
-            self._check_direct(name, asked)
+            asked, overwrites = self._asked_for(event)
+            if not overwrites:
+                self._check_direct(name, asked)
             hold = self._hold(owner, event.version, asked)
         else:
             self._check_next(name, place)
@@ -383,11 +461,16 @@ class Referee:
                 raise Violation(f"I2: version {event.version} after {self.last_version}")
             self.last_version = event.version
 
-    def _asked_for(self, event: Event) -> Asked:
+    def _asked_for(self, event: Event) -> tuple[Asked, bool]:
+        """What it is the grant of, and whether that overwrites whatever is there."""
         for _, asked, outcome in self._entry.asked():
             if asked.owner == event.owner and event.name in names_of(asked):
                 if isinstance(outcome, Granted) and outcome.version == event.version:
-                    return asked
+                    return asked, False
+        for name, value, put in self._entry.puts():
+            if (name, value) == (event.name, event.owner) and put.is_done:
+                self.puts[event.version] = put.tag
+                return put.asked, put.overwrites
         raise Violation(f"nobody asked for {event}")
 
     def _hold(self, owner: bytes, version: int, asked: Asked) -> Held:
@@ -468,7 +551,7 @@ class Referee:
                 if (early and not self._unblocks()) or not self._was_told(ended, b"timeout"):
                     raise Violation(f"I5: {ended} did not run out")
             case Unblocked(reason="replaced"):
-                if not any(each.owner == asked.owner for _, each, _ in self._entry.asked()):
+                if asked.owner not in self._entry.askers():
                     raise Violation(f"I5: {ended}, and nobody has asked again")
                 self._remember(asked, 0)
             case Unblocked(reason="disconnected") if asked.request:

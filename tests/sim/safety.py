@@ -89,6 +89,7 @@ class Safety:
         self._has_model = knobs.has_model and ends_are_prompt
         """It carries out all ends at their time."""
         self.referee = Referee(simulation.history.keys, ends_are_prompt=ends_are_prompt)
+        simulation.history.puts = self.referee.puts
         self._applied_first = 0
         self._results: dict[int, Results] = {}
         self._states: dict[int, bytes] = {}
@@ -419,7 +420,8 @@ class Safety:
         head = (table.clock_ms, table.unix_offset_ms, table.last_version, table.totals)
         answers = list(table.requests._queue.values())
         places = [*table.queues.places.values(), *table.departing]
-        return _encoder.encode((head, locks, places, answers, list(table.means.means.items())))
+        means, scripts = list(table.means.means.items()), table.scripts.sources()
+        return _encoder.encode((head, locks, places, answers, means, scripts))
 
     # --- at rest ---------------------------------------------------------------------------------
 
@@ -471,7 +473,8 @@ def _names_of(entry: Applied) -> Iterator[str]:
         reason = getattr(ended.outcome, "reason", "")
         yield f"ended: {reason or type(ended.outcome).__name__}"
     for event in entry.events:
-        yield f"{event.kind} {event.reason.decode()}" if event.kind == "released" else event.kind
+        has_reasons = event.kind == "released" or (event.kind == "deleted" and event.reason)
+        yield f"{event.kind} {event.reason.decode()}" if has_reasons else event.kind
 
 
 def _plain_end(ended: Ended) -> Ended:

@@ -64,7 +64,7 @@ class Simulation:
         self.world = World(seed, tell)
         self.knobs = knobs or knobs_module.draw_world(self.world)
         self.rng: random.Random = self.world.rng("simulation")
-        self.history = History(first_keys(self.knobs.keys))
+        self.history = History(first_keys(self.knobs.keys), has_lines=self.knobs.has_lines)
         self.resources: dict[LockName, Resource] = {key: Resource() for key in self.history.keys}
         self.network = Network(self.world, self.knobs)
         self.servers: dict[str, Host] = {}

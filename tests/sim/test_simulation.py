@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from tests.sim.knobs import FAULTS, Knobs, draw
-from tests.sim.planting import LINES, PAUSES
+from tests.sim.planting import LINES, PAUSES, STRINGS
 from tests.sim.simulation import Simulation, simulate
 from tests.sim.world import MS, S, World
 
@@ -45,6 +45,23 @@ def test_clients_that_wait_meet_everything_that_may_happen_to_them() -> None:
     }  # fmt: skip
     assert wanted - set(met) == set()
     assert met["ended: Granted"] > 100
+
+
+def test_clients_with_keys_and_scripts_meet_everything_too() -> None:
+    met: Counter[str] = Counter()
+    for seed, faults in enumerate(({"kill": 1500 * MS}, {"transfer": 1 * S}, PAUSES), 1):
+        world = {**STRINGS, "has_model": True, "faults": faults}
+        report = Simulation(seed, knobs=replace(draw(World(seed).rng("knobs")), **world)).run()
+        assert report.violation == ""
+        met += report.met
+    wanted = {
+        "Delete", "DeleteIf", "Evaluate", "Expire", "FlushScripts", "GetDelete", "LoadScript",
+        "SetAll", "SetString", "WrongType",
+        "ended: Granted", "ended: replaced", "expired", "deleted", "deleted replaced", "renewed",
+    }  # fmt: skip
+    assert wanted - set(met) == set()
+    assert met["SetString"] > 300
+    assert met["Evaluate"] > 200
 
 
 def _digest(hash_seed: str) -> str:

@@ -55,6 +55,7 @@ from resplock.operations import (
     Undelivered,
 )
 from resplock.types import LockName
+from tests.state import string_model
 
 NO_ADVICE = Advice(0)
 """The model computes no advice; tests compare outcomes without it."""
@@ -129,6 +130,9 @@ class Model:
     events: list[Event] = field(default_factory=list)
     cycles: dict[int, set[Edge]] = field(default_factory=dict)
     """Who waited for whom when a wait was refused, by the index of its command."""
+    unix_offset: int = 0
+    scripts: dict[bytes, bytes] = field(default_factory=dict)
+    """Sources, by their SHA1."""
 
     # --- entries ---------------------------------------------------------------------------------
 
@@ -196,6 +200,7 @@ class Model:
             case Break():
                 return self.break_lock(operation)
             case Settle() | SetUnixOffset():
+                self.unix_offset = getattr(operation, "offset_ms", self.unix_offset)
                 return Done()
             case Cancel():
                 for place in self.places:
@@ -219,6 +224,8 @@ class Model:
                 return self.unblock(operation)
             case Undelivered():
                 return self.undelivered(operation)
+            case _:
+                return string_model.run(self, operation)
 
     # --- looking ---------------------------------------------------------------------------------
 
@@ -483,6 +490,11 @@ class Model:
             )
             self.tell("acquired", name, asked.owner, self.last_version)
         return Granted(self.last_version, ttl, self.waiters(names))
+
+    def take(self, name: LockName, owner: bytes, deadline: int) -> None:
+        """A plain hold that ends then, whoever waits."""
+        self.grant((name,), Acquire(name, owner, max(deadline - self.now, 1) if deadline else 0))
+        self.holds[-1].deadline = deadline
 
     def heard(self, hold: ModelHold, options: Options) -> None:
         hold.unheard, hold.claim = False, 0

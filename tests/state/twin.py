@@ -32,6 +32,7 @@ from resplock.operations import (
     Refused,
     Release,
     Renew,
+    Scripted,
     Settle,
     TimedOut,
     Unblock,
@@ -61,6 +62,8 @@ def plain(outcome: Outcome) -> Outcome:
             return Deadlock(())
         case Busy():
             return Busy("")
+        case Scripted(resp2) if resp2.startswith(b"-"):
+            return Scripted(resp2.split()[0])
         case _:
             return outcome
 
