@@ -126,6 +126,15 @@ LIST_STEPS_MAX = 256 * 1024
 For a usual glob a step is a byte, so that 10,000 locks with keys of 26 bytes fit on a page."""
 VALUES_BYTES_MAX = 1 << 20
 """MGET and KEYS are refused when their reply would be longer than this."""
+SCAN_COUNT_DEFAULT = 10
+SCAN_COUNT_MAX = 1000
+"""A page of SCAN has no more keys, whatever its COUNT, and ends with LIST_STEPS_MAX, too."""
+SCAN_LOOKED_AT_MAX = 2_000
+"""A page of SCAN ends after it has looked at so many locks: 2 ms."""
+KEYS_LOOKED_AT_MAX = 100_000
+"""KEYS is refused when there are more locks: it looks at all of them at once, in 50 ms."""
+KEYS_STEPS_MAX = 2 << 20
+"""And when its pattern takes more steps (see `resplock.glob`): about 80 ms."""
 CONFIG_PATTERNS_MAX = 64
 """Patterns in one CONFIG GET."""
 CONFIG_PATTERNS_BYTES_MAX = 4096

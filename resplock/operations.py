@@ -25,9 +25,11 @@ from resplock import limits
 from resplock.types import LockName, Natural, NodeId, StampMs, UnixMs
 
 KEEP_TTL = -1
+ALL_DATABASES = -1
 
 Metadata: TypeAlias = tuple[tuple[bytes, bytes], ...]
 TtlOrKeep: TypeAlias = Annotated[int, Meta(ge=KEEP_TTL, le=limits.INTEGER_MAX)]
+Database: TypeAlias = Annotated[int, Meta(ge=ALL_DATABASES, lt=limits.DATABASES)]
 Signed: TypeAlias = Annotated[int, Meta(ge=-limits.INTEGER_MAX - 1, le=limits.INTEGER_MAX)]
 Priority: TypeAlias = Annotated[int, Meta(ge=limits.PRIORITY_MIN, le=limits.PRIORITY_MAX)]
 
@@ -272,6 +274,13 @@ class Append(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=30):
     value: bytes
 
 
+class Flush(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=31):
+    """FLUSHDB, FLUSHALL (`db` ALL_DATABASES): delete all keys. Answer: Done, or Busy when they are
+    too many for one entry."""
+
+    db: Database = ALL_DATABASES
+
+
 # Scripts, by their source or its SHA1. `resplock.state.scripting` runs them.
 
 
@@ -323,6 +332,7 @@ Operation: TypeAlias = (
     | SetAll
     | Increment
     | Append
+    | Flush
     | Evaluate
     | LoadScript
     | FlushScripts
@@ -431,6 +441,41 @@ class GetStrings(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=26)
     names: tuple[LockName, ...]
 
 
+class ListKeys(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=27):
+    """KEYS: the keys of a database that match a glob. Answer: Values. Refused when it would take too
+    long."""
+
+    db: Database
+    pattern: bytes
+
+
+class ScanKeys(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=28):
+    """SCAN: some keys of a database, or of all. Answer: KeyPage.
+
+    `cursor` is what the last page gave, 0 to begin. Only those that match, and of the kind `string`
+    or, of another `kind`, none.
+    """
+
+    db: Database
+    cursor: Natural = 0
+    pattern: bytes = b"*"
+    count: Natural = limits.SCAN_COUNT_DEFAULT
+    kind: bytes = b""
+
+
+class RandomKey(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=29):
+    """RANDOMKEY. Answer: Bulk."""
+
+    db: Database
+
+
+class DescribeKey(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=30):
+    """OBJECT and MEMORY USAGE: encoding, freq, idletime, refcount or memory. Answer: Bulk or Number."""
+
+    name: LockName
+    aspect: str
+
+
 class ScriptsExist(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=40):
     """SCRIPT EXISTS: which of these SHA1s are known. Answer: Scripted, with 1 or 0 for each."""
 
@@ -440,6 +485,7 @@ class ScriptsExist(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4
 StringQuery: TypeAlias = (
     GetString | GetLength | GetType | GetTtl | CountKeys | GetRange | GetStrings
 )
+KeyspaceQuery: TypeAlias = ListKeys | ScanKeys | RandomKey
 Query: TypeAlias = (
     GetLock
     | ListLocks
@@ -448,6 +494,8 @@ Query: TypeAlias = (
     | GetStats
     | CountLocks
     | StringQuery
+    | DescribeKey
+    | KeyspaceQuery
     | ScriptsExist
 )
 
@@ -799,6 +847,13 @@ class LockPage(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=21):
     locks: tuple[LockInfo, ...]
 
 
+class KeyPage(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=67):
+    """One page of SCAN; `cursor` is 0 after the last one."""
+
+    cursor: Natural
+    names: tuple[LockName, ...]
+
+
 class Stats(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=22):
     """Totals since the cluster began, and the present. Rates are over the last seconds, whole numbers."""
 
@@ -818,7 +873,7 @@ class Stats(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=22):
     clock_ms: StampMs
 
 
-Answer: TypeAlias = LockInfo | None | LockPage | int | Advice | Stats | Replied | Scripted
+Answer: TypeAlias = LockInfo | None | LockPage | int | Advice | Stats | Replied | Scripted | KeyPage
 
 
 def encode_run(operations: list[Operation]) -> bytes:

@@ -76,14 +76,15 @@ _INTEGER_BYTES_MAX = 20
 _ZERO = ord("0")
 
 
-def _name(key: bytes, db: int) -> LockName:
+def lock_of(key: bytes, db: int) -> LockName:
+    """The name of the lock that a key is. Raises CommandError for one that is empty or too long."""
     if not 1 <= len(key) <= KEY_BYTES_MAX:
         raise CommandError(f"key must be 1 to {KEY_BYTES_MAX} bytes, got {len(key)}")
     return LockName(DB_PREFIXES[db] + key)
 
 
 def _names(argv: list[bytes], db: int) -> tuple[LockName, ...]:
-    return tuple([_name(key, db) for key in argv[1:]])
+    return tuple([lock_of(key, db) for key in argv[1:]])
 
 
 def _value(value: bytes) -> bytes:
@@ -109,7 +110,8 @@ def _wrong_arity(command: str) -> CommandError:
     return CommandError(f"wrong number of arguments for '{command.lower()}' command")
 
 
-def _syntax_error() -> CommandError:
+def syntax_error() -> CommandError:
+    """In Redis's words."""
     return CommandError("syntax error")
 
 
@@ -139,14 +141,14 @@ class _Options:
             if option in _MS_BY_UNIT or (option in _ENDS and option in allowed):
                 amount = next(left, None) if option in _MS_BY_UNIT else b""
                 if amount is None or self.end not in (b"", option):
-                    raise _syntax_error()
+                    raise syntax_error()
                 self.end, self.amount = option, amount
             elif option in allowed:
                 self.others.add(option)
             else:
-                raise _syntax_error()
+                raise syntax_error()
         if self.others >= _BOTH_CONDITIONS:
-            raise _syntax_error()
+            raise syntax_error()
 
     def times(self, argv: list[bytes]) -> tuple[int, int]:
         """`ttl_ms` and `at_ms` of the operation; (0, 0) when nothing is said of an end."""
@@ -170,7 +172,7 @@ def _lifetime(argv: list[bytes], amount: bytes, unit_ms: int) -> int:
 
 
 def _set(argv: list[bytes], db: int) -> SetString:
-    name, value = _name(argv[1], db), _value(argv[2])
+    name, value = lock_of(argv[1], db), _value(argv[2])
     if len(argv) == 3:
         return SetString(name, value)
     options = _Options(argv[3:], _OF_SET)
@@ -180,27 +182,27 @@ def _set(argv: list[bytes], db: int) -> SetString:
 
 
 def _setnx(argv: list[bytes], db: int) -> SetString:
-    return SetString(_name(argv[1], db), _value(argv[2]), condition="NX", counts=True)
+    return SetString(lock_of(argv[1], db), _value(argv[2]), condition="NX", counts=True)
 
 
 def _setex(argv: list[bytes], db: int) -> SetString:
-    return SetString(_name(argv[1], db), _value(argv[3]), _lifetime(argv, argv[2], 1000))
+    return SetString(lock_of(argv[1], db), _value(argv[3]), _lifetime(argv, argv[2], 1000))
 
 
 def _psetex(argv: list[bytes], db: int) -> SetString:
-    return SetString(_name(argv[1], db), _value(argv[3]), _lifetime(argv, argv[2], 1))
+    return SetString(lock_of(argv[1], db), _value(argv[3]), _lifetime(argv, argv[2], 1))
 
 
 def _getset(argv: list[bytes], db: int) -> SetString:
-    return SetString(_name(argv[1], db), _value(argv[2]), gives_old=True)
+    return SetString(lock_of(argv[1], db), _value(argv[2]), gives_old=True)
 
 
 def _getdel(argv: list[bytes], db: int) -> GetDelete:
-    return GetDelete(_name(argv[1], db))
+    return GetDelete(lock_of(argv[1], db))
 
 
 def _getex(argv: list[bytes], db: int) -> GetExpire:
-    name, options = _name(argv[1], db), _Options(argv[2:], _OF_GETEX)
+    name, options = lock_of(argv[1], db), _Options(argv[2:], _OF_GETEX)
     return GetExpire(name, *options.times(argv)) if options.end else GetExpire(name)
 
 
@@ -208,7 +210,7 @@ def _mset(if_absent: bool) -> Parse:
     def parse(argv: list[bytes], db: int) -> SetAll:
         if len(argv) % 2 == 0:
             raise _wrong_arity(argv[0].decode())
-        names = tuple([_name(key, db) for key in argv[1::2]])
+        names = tuple([lock_of(key, db) for key in argv[1::2]])
         return SetAll(names, tuple(map(_value, argv[2::2])), if_absent)
 
     return parse
@@ -218,42 +220,42 @@ def _mset(if_absent: bool) -> Parse:
 
 
 def _count(by: int) -> Parse:
-    return lambda argv, db: Increment(_name(argv[1], db), by)
+    return lambda argv, db: Increment(lock_of(argv[1], db), by)
 
 
 def _incrby(argv: list[bytes], db: int) -> Increment:
-    return Increment(_name(argv[1], db), integer(argv[2]))
+    return Increment(lock_of(argv[1], db), integer(argv[2]))
 
 
 def _decrby(argv: list[bytes], db: int) -> Increment:
     by = -integer(argv[2])
     if by > INTEGER_MAX:
         raise CommandError("decrement would overflow")
-    return Increment(_name(argv[1], db), by)
+    return Increment(lock_of(argv[1], db), by)
 
 
 def _append(argv: list[bytes], db: int) -> Append:
-    return Append(_name(argv[1], db), argv[2])
+    return Append(lock_of(argv[1], db), argv[2])
 
 
 # --- deleting ------------------------------------------------------------------------------------
 
 
 def _delete(argv: list[bytes], db: int) -> Delete | DeleteAll:
-    return Delete(_name(argv[1], db)) if len(argv) == 2 else DeleteAll(_names(argv, db))
+    return Delete(lock_of(argv[1], db)) if len(argv) == 2 else DeleteAll(_names(argv, db))
 
 
 def _delifeq(argv: list[bytes], db: int) -> DeleteIf:
-    return DeleteIf(_name(argv[1], db), argv[2])
+    return DeleteIf(lock_of(argv[1], db), argv[2])
 
 
 def _delex(argv: list[bytes], db: int) -> Delete | DeleteIf:
-    name = _name(argv[1], db)
+    name = lock_of(argv[1], db)
     if len(argv) == 2:
         return Delete(name)
     condition = argv[2].upper()
     if len(argv) != 4 or condition not in (b"IFEQ", b"IFNE"):
-        raise _syntax_error()
+        raise syntax_error()
     return DeleteIf(name, argv[3], condition == b"IFEQ")
 
 
@@ -264,7 +266,7 @@ _CONDITIONS: Final = {b"NX": "NX", b"XX": "XX", b"GT": "GT", b"LT": "LT"}
 
 def _expire(unit_ms: int, is_unix: bool) -> Parse:
     def parse(argv: list[bytes], db: int) -> Expire:
-        name = _name(argv[1], db)
+        name = lock_of(argv[1], db)
         conditions = _conditions(argv[3:]) if len(argv) > 3 else ()
         ms = integer(argv[2]) * unit_ms
         if not -INTEGER_MAX - 1 <= ms <= (INTEGER_MAX if is_unix else EXPIRY_MS_MAX):
@@ -290,22 +292,22 @@ def _conditions(words: list[bytes]) -> tuple[str, ...]:
 
 
 def _persist(argv: list[bytes], db: int) -> Persist:
-    return Persist(_name(argv[1], db))
+    return Persist(lock_of(argv[1], db))
 
 
 def _ttl(unit_ms: int, is_unix: bool) -> Parse:
-    return lambda argv, db: GetTtl(_name(argv[1], db), unit_ms, is_unix)
+    return lambda argv, db: GetTtl(lock_of(argv[1], db), unit_ms, is_unix)
 
 
 # --- looking -------------------------------------------------------------------------------------
 
 
 def _get(argv: list[bytes], db: int) -> GetString:
-    return GetString(_name(argv[1], db))
+    return GetString(lock_of(argv[1], db))
 
 
 def _strlen(argv: list[bytes], db: int) -> GetLength:
-    return GetLength(_name(argv[1], db))
+    return GetLength(lock_of(argv[1], db))
 
 
 def _mget(argv: list[bytes], db: int) -> GetStrings:
@@ -313,11 +315,11 @@ def _mget(argv: list[bytes], db: int) -> GetStrings:
 
 
 def _getrange(argv: list[bytes], db: int) -> GetRange:
-    return GetRange(_name(argv[1], db), integer(argv[2]), integer(argv[3]))
+    return GetRange(lock_of(argv[1], db), integer(argv[2]), integer(argv[3]))
 
 
 def _type(argv: list[bytes], db: int) -> GetType:
-    return GetType(_name(argv[1], db))
+    return GetType(lock_of(argv[1], db))
 
 
 def _exists(argv: list[bytes], db: int) -> CountKeys:

@@ -22,6 +22,7 @@ from resplock.node.administration import Request
 from resplock.node.runs import Result
 from resplock.operations import (
     Advice,
+    KeyPage,
     LockInfo,
     LockPage,
     Operation,
@@ -79,6 +80,7 @@ _Packed: TypeAlias = (
     | Unapplied
     | LockInfo
     | LockPage
+    | KeyPage
     | Stats
     | Replied
     | Scripted

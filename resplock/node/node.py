@@ -453,6 +453,7 @@ class Node:
             self._lose_leadership()
         if leading:
             self._ask_again()
+            self.table.begin_to_lead()
             self._clock.start(leading, core.clock_ms, now_ms)
 
     def _lose_leadership(self) -> None:

@@ -15,7 +15,14 @@ from typing import TypeAlias
 
 from resplock.errors import CommandError
 from resplock.node.runs import Answers, Client, Result
-from resplock.operations import CheckVersion, GetBackoff, GetLock, Query, StringQuery
+from resplock.operations import (
+    CheckVersion,
+    DescribeKey,
+    GetBackoff,
+    GetLock,
+    Query,
+    StringQuery,
+)
 from resplock.raft.core import RaftCore
 from resplock.raft.ready import ReadState
 from resplock.state import queries
@@ -102,7 +109,7 @@ def _overdue(table: LockTable, query: Query, stamp_ms: StampMs) -> Sequence[Lock
 
     For a query about many locks an entry alone does it: it ends what is due, up to its cap.
     """
-    if isinstance(query, GetLock | CheckVersion | GetBackoff):
+    if isinstance(query, GetLock | CheckVersion | GetBackoff | DescribeKey):
         return (query.name,) if table.overdue(query.name, stamp_ms) else None
     if isinstance(query, StringQuery):
         return [name for name in names_of_query(query) if table.overdue(name, stamp_ms)] or None

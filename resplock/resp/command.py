@@ -247,7 +247,7 @@ class Command:
             found.append("raft")
         if self.group is Group.STRING:
             found.append("string")
-        if self.group is Group.GENERIC:
+        if self.group is Group.GENERIC and not is_container:
             found.append("keyspace")
         if self.group is Group.SCRIPTING and not is_container:
             found.append("scripting")

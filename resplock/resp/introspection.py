@@ -306,6 +306,7 @@ ANSWERS: dict[str, Callable[[Call], Any]] = {
     "CONFIG HELP": _help,
     "MEMORY HELP": _help,
     "MODULE HELP": _help,
+    "OBJECT HELP": _help,
     "CLUSTER HELP": _help,
     "SENTINEL HELP": _help,
     "PUBSUB HELP": _help,

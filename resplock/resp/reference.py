@@ -47,7 +47,7 @@ _TITLES = {
             "have a fixed number of steps and bytes, and touch no key that they do not declare."
         ),
     ),
-    Group.GENERIC: ("Keys", "As in Redis. A key is a lock, however it was taken."),
+    Group.GENERIC: ("The keyspace", "As in Redis. A key is a lock, however it was taken."),
     Group.RAFT: ("Raft", "The cluster, for operators and health checks."),
     Group.CLUSTER: (
         "Redis Cluster",

@@ -607,8 +607,14 @@ def _answer_encoders(protocol: int) -> Encoders:
         locks = b"".join([lock_info(lock) for lock in page.locks])
         return b"*2\r\n%b*%d\r\n%b" % (_bulk(page.cursor), len(page.locks), locks)
 
+    def key_page(page: ops.KeyPage) -> bytes:
+        keys = b"".join([_bulk(key_of(name)) for name in page.names])
+        cursor = _bulk(b"%d" % page.cursor)
+        return b"*2\r\n%b*%d\r\n%b" % (cursor, len(page.names), keys)
+
     return {
         ops.LockInfo: lock_info,
+        ops.KeyPage: key_page,
         type(None): VALUE_ENCODERS[protocol][type(None)],
         ops.LockPage: lock_page,
         int: _integer,

@@ -43,6 +43,7 @@ from resplock.operations import (
     Acquire,
     AcquireAll,
     ClientId,
+    Flush,
     Granted,
     Operation,
     Options,
@@ -61,6 +62,7 @@ from resplock.resp.replies import (
     encode_error,
     encode_results,
 )
+from resplock.server.flushing import Flushing
 
 if TYPE_CHECKING:
     from resplock.server.clients import Clients
@@ -458,6 +460,9 @@ class Connection(asyncio.Protocol):
             self._outstanding_meets = Meets.READ if fast else Meets.LOCAL
             self._outstanding += 1
             self._engine.ask(self, cast(Query, bound))
+        elif isinstance(bound, Flush):
+            self.await_delivery()
+            Flushing(self._engine, self, bound).begin()
         elif not (
             isinstance(bound, Acquire | AcquireAll)
             and bound.options is not None

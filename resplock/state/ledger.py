@@ -19,7 +19,7 @@ from __future__ import annotations
 from resplock import limits
 from resplock.operations import ClientId, Ended, Event, Outcome
 from resplock.state.backoff import HoldMeans
-from resplock.state.crowded import Sortings
+from resplock.state.crowded import Scans, Sortings
 from resplock.state.groups import ClientGroups, Groups, Holding
 from resplock.state.queues import Queues
 from resplock.state.rates import Rates
@@ -87,6 +87,10 @@ class Ledger:
         """Whether `events` are collected. It changes nothing that replicas share."""
         self.sortings = Sortings()
         """What LOCK.LIST keeps between pages. It changes nothing that replicas share."""
+        self.scans = Scans()
+        """And what SCAN keeps. See `begin_to_lead`."""
+        self.draws = 0
+        """How many random keys were drawn. It changes nothing that replicas share."""
         self.events: list[Event] = []
         self.ended: list[Ended] = []
 

@@ -14,6 +14,7 @@ from resplock.operations import (
     CheckVersion,
     CountKeys,
     CountLocks,
+    DescribeKey,
     GetBackoff,
     GetLength,
     GetLock,
@@ -23,12 +24,15 @@ from resplock.operations import (
     GetStrings,
     GetTtl,
     GetType,
+    ListKeys,
     ListLocks,
     Query,
+    RandomKey,
+    ScanKeys,
     ScriptsExist,
     Stats,
 )
-from resplock.state import backoff, listing, scripting, strings
+from resplock.state import backoff, keyspace, listing, scripting, strings
 from resplock.state.showing import lock_info
 from resplock.state.table import LockTable
 from resplock.types import LockName
@@ -62,6 +66,14 @@ def answer(table: LockTable, query: Query, now_ms: int) -> Answer:
             | GetStrings()
         ):
             return strings.read(table, query, now_ms)
+        case ListKeys():
+            return keyspace.list_keys(table, query)
+        case ScanKeys():
+            return keyspace.scan(table, query)
+        case RandomKey():
+            return keyspace.random_key(table, query)
+        case DescribeKey():
+            return keyspace.describe(table, query, now_ms)
         case ScriptsExist():
             return scripting.exist(table, query)
         case _:

@@ -61,6 +61,10 @@ class SlotMap(Generic[Record]):
         slot = self._slots[number]
         return sorted(slot.items()) if slot else []
 
+    def records(self, number: int) -> list[tuple[LockName, Record]]:
+        """The records of one slot, in an order that differs from replica to replica."""
+        return list((self._slots[number] or {}).items())
+
     def count(self, number: int) -> int:
         """How many records one slot has."""
         return len(self._slots[number] or ())
@@ -83,6 +87,14 @@ class SlotMap(Generic[Record]):
         """End a view: writes stop keeping old content for it."""
         if self._frozen is view:
             self._frozen = None
+
+    def next_used(self, first: int) -> int:
+        """The first slot from `first` on that has records; SLOTS when none has."""
+        slots = self._slots
+        for number in range(first, SLOTS):
+            if slots[number]:
+                return number
+        return SLOTS
 
     def used_slots(self, first: int = 0) -> list[int]:
         """The numbers of the slots that have records, from `first` on."""

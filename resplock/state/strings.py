@@ -96,7 +96,7 @@ def execute(ledger: Ledger, argv: list[bytes], db: int, index: int) -> Answer | 
 # --- what is there -------------------------------------------------------------------------------
 
 
-def _hold_of(lock: Lock | None) -> Hold | WrongType | None:
+def hold_of(lock: Lock | None) -> Hold | WrongType | None:
     """The hold whose owner is the value; None when there is no key."""
     if lock is None or not lock.holds:
         return None
@@ -109,7 +109,7 @@ def _settled(
     """A lock without what is overdue, and its hold."""
     ends.settle(ledger, name, index)
     lock = ledger.locks.get(name)
-    return lock, _hold_of(lock)
+    return lock, hold_of(lock)
 
 
 def _bulk(hold: Hold | None) -> Bulk:
@@ -280,16 +280,17 @@ def _change(ledger: Ledger, name: LockName, hold: Hold | None, value: bytes, ind
 
 def delete(ledger: Ledger, operation: Delete, index: int) -> Number:
     """DEL of one key."""
-    return YES if _delete(ledger, operation.name, index) else NO
+    return YES if delete_key(ledger, operation.name, index) else NO
 
 
 def _delete_all(ledger: Ledger, operation: DeleteAll, index: int) -> Number | Busy:
     if not _may_touch(ledger, operation.names):
         return _BUSY
-    return Number(sum(_delete(ledger, name, index) for name in operation.names))
+    return Number(sum(delete_key(ledger, name, index) for name in operation.names))
 
 
-def _delete(ledger: Ledger, name: LockName, index: int) -> bool:
+def delete_key(ledger: Ledger, name: LockName, index: int) -> bool:
+    """Take a key from its holders; who waits for the lock is next. Says whether it was there."""
     lock, hold = _settled(ledger, name, index)
     if lock is None or hold is None:
         return False
@@ -322,7 +323,7 @@ def _delete_if(ledger: Ledger, operation: DeleteIf, index: int) -> Replied:
     if (hold.owner == operation.value) is not operation.is_equal:
         return NO
     if not operation.is_equal:
-        return YES if _delete(ledger, name, index) else NO
+        return YES if delete_key(ledger, name, index) else NO
     ledger.means.observe(name, ledger.clock_ms - hold.acquired_ms)
     ends.give_up(ledger, name, lock, hold, b"")
     promote(ledger, (name,), index, ledger.clock_ms + 1)
@@ -334,7 +335,7 @@ def _get_delete(ledger: Ledger, operation: GetDelete, index: int) -> Replied:
     if isinstance(hold, WrongType):
         return hold
     if hold is not None:
-        _delete(ledger, operation.name, index)
+        delete_key(ledger, operation.name, index)
     return _bulk(hold)
 
 
@@ -385,7 +386,7 @@ def _move_end(
 ) -> None:
     """As Redis: who gives a key an end that is past deletes it."""
     if _is_past(ledger, deadline_ms):
-        _delete(ledger, name, index)
+        delete_key(ledger, name, index)
     else:
         set_deadline(ledger, name, lock, hold, deadline_ms)
 
@@ -427,13 +428,13 @@ def names_of_query(query: StringQuery) -> Sequence[LockName]:
 def read(ledger: Ledger, query: StringQuery, now_ms: int) -> Replied:
     """Answer a query from what is there. `now_ms`: see `queries`. Raises CommandError."""
     if isinstance(query, CountKeys):
-        return Number(sum(_hold_of(ledger.locks.get(name)) is not None for name in query.names))
+        return Number(sum(hold_of(ledger.locks.get(name)) is not None for name in query.names))
     if isinstance(query, GetStrings):
         return _values(ledger, query.names)
     lock = ledger.locks.get(query.name)
     if isinstance(query, GetTtl):
         return _ttl(ledger, lock, query, now_ms)
-    hold = _hold_of(lock)
+    hold = hold_of(lock)
     if isinstance(hold, WrongType):
         return hold
     match query:
@@ -457,7 +458,7 @@ def _values(ledger: Ledger, names: Sequence[LockName]) -> Values:
     values: list[bytes | None] = []
     room = VALUES_BYTES_MAX
     for name in names:
-        hold = _hold_of(ledger.locks.get(name))
+        hold = hold_of(ledger.locks.get(name))
         value = hold.owner if isinstance(hold, Hold) else None
         room -= len(value or b"")
         if room < 0:

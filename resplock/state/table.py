@@ -56,7 +56,8 @@ from resplock.operations import (
     Unblock,
     Undelivered,
 )
-from resplock.state import ends, leaving, scripting, strings, waiting
+from resplock.state import ends, keyspace, leaving, scripting, strings, waiting
+from resplock.state.crowded import Scans, Sortings
 from resplock.state.granting import PLAIN, claim, extend, is_up, names_of
 from resplock.state.ledger import Ledger, Slot
 from resplock.state.records import Hold, Lock, Remembered, heard
@@ -86,6 +87,7 @@ class LockTable(Ledger):
             Unblock: self._unblock,
             Undelivered: self._undelivered,
             **{kind: partial(handler, self) for kind, handler in strings.HANDLERS.items()},
+            **{kind: partial(handler, self) for kind, handler in keyspace.HANDLERS.items()},
             **{kind: partial(handler, self) for kind, handler in scripting.HANDLERS.items()},
             SetString: self._set_string,
             Delete: self._delete,
@@ -147,6 +149,10 @@ class LockTable(Ledger):
         """Put in order a part of what ends soon. To be called at every tick; see `Timers.prepare`."""
         self.timers.prepare(now_ms)
         self.queues.timers.prepare(now_ms)
+
+    def begin_to_lead(self) -> None:
+        """What is kept for those who go through it page by page was for an earlier leadership."""
+        self.sortings, self.scans = Sortings(), Scans()
 
     @property
     def has_deadlines(self) -> bool:

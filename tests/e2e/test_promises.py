@@ -38,6 +38,7 @@ CANNOT = {
     Promise("RAFT.ADD", "reply", "ok"): "another node",
     Promise("CONFIG REWRITE", "reply", "nothing"): "it is an error",
     Promise("SENTINEL CKQUORUM", "error", "NOQUORUM"): "a cluster most of which is down",
+    Promise("OBJECT FREQ", "reply", "number"): "it is always refused",
     # These take any words, as in Redis.
     Promise("INFO", "error", "ERR"): "an unknown section has no fields",
     Promise("SCRIPT EXISTS", "error", "ERR"): "what is no SHA1 is not known",
@@ -277,6 +278,20 @@ INCRBY m 5
 DECRBY m 5
 APPEND m 7
 GETRANGE m 0 -1
+KEYS *
+SCAN 0
+RANDOMKEY
+OBJECT ENCODING m
+OBJECT IDLETIME m
+OBJECT REFCOUNT m
+OBJECT FREQ m
+OBJECT ENCODING nothing
+OBJECT IDLETIME nothing
+OBJECT REFCOUNT nothing
+OBJECT FREQ nothing
+OBJECT HELP
+MEMORY USAGE m
+MEMORY USAGE nothing
 TYPE k
 EXISTS k nothing
 TOUCH k
@@ -310,6 +325,11 @@ INCRBY s 5
 DECRBY s 5
 APPEND s v
 GETRANGE s 0 -1
+OBJECT ENCODING s
+OBJECT IDLETIME s
+OBJECT REFCOUNT s
+OBJECT FREQ s
+MEMORY USAGE s
 TYPE s
 EXPIRE s 60
 PEXPIRE s 60000
@@ -334,6 +354,9 @@ EVALSHA x
 EVALSHA_RO x
 EVALSHA c5bb426fae3cfbe52508dff16057f911d4eaa1df 0
 EVALSHA_RO c5bb426fae3cfbe52508dff16057f911d4eaa1df 0
+FLUSHDB
+FLUSHALL ASYNC
+RANDOMKEY
 PING
 PING hello
 ECHO hello

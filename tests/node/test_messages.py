@@ -136,6 +136,8 @@ STRING_OPERATIONS: list[Operation] = [
     ops.SetAll((LockName(b"\0k"),), (b"me",), True),
     ops.Increment(LockName(b"\0k"), -(2**63)),
     ops.Append(LockName(b"\0k"), b"me"),
+    ops.Flush(),
+    ops.Flush(15),
 ]
 STRING_QUERIES: list[Query] = [
     ops.ScriptsExist((b"e0e1", b"x")),
@@ -146,6 +148,10 @@ STRING_QUERIES: list[Query] = [
     ops.CountKeys((LockName(b"\0k"),)),
     ops.GetStrings((LockName(b"\0k"),)),
     ops.GetRange(LockName(b"\0k"), -(2**63), 2**63 - 1),
+    ops.ListKeys(3, b"*"),
+    ops.ScanKeys(-1, 2**53, b"a*", 7, b"string"),
+    ops.RandomKey(3),
+    ops.DescribeKey(LockName(b"\0k"), "encoding"),
 ]
 RESULTS: list[Result] = [
     Granted(7, 5, 1),
@@ -187,6 +193,7 @@ RESULTS: list[Result] = [
     ops.Bulk(b"me"),
     ops.Bulk(None),
     ops.Values((b"me", None, b"")),
+    ops.KeyPage(2**53, (LockName(b"\0k"),)),
     ops.Number(-2),
     ops.Status("string"),
     ops.WrongType(),

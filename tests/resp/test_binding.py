@@ -266,6 +266,7 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("CONFIG SET a 1 b 2", "CONFIG SET", {"settings": ((b"a", b"1"), (b"b", b"2"))}),
     ("CONFIG GET a b*", "CONFIG GET", {"parameters": (b"a", b"b*")}),
     ("CONFIG HELP", "CONFIG HELP", NOTHING),
+    ("OBJECT HELP", "OBJECT HELP", NOTHING),
     ("INFO", "INFO", {"sections": ()}),
     ("INFO server clients", "INFO", {"sections": (b"server", b"clients")}),
     ("TIME", "TIME", NOTHING),

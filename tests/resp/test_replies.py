@@ -408,6 +408,7 @@ ANSWERS: list[tuple[ops.Answer, Any]] = [
     (INFO, INFO_FIELDS),
     (msgspec.structs.replace(INFO, owner=None), INFO_FIELDS | {b"owner": None}),
     (None, None),
+    (ops.KeyPage(7, (LockName(b"\0k"), LockName(b"\1l"))), [b"7", [b"k", b"l"]]),
     (ops.LockPage(b"0", ()), [b"0", []]),
     (ops.LockPage(b"7-6b", (INFO, INFO)), [b"7-6b", [INFO_FIELDS, INFO_FIELDS]]),
     (0, 0),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from resplock import keyspace
 from resplock import operations as ops
 from resplock.errors import CommandError
-from resplock.limits import ARGUMENT_BYTES_MAX, INTEGER_MAX, KEY_BYTES_MAX
+from resplock.limits import ARGUMENT_BYTES_MAX, INTEGER_MAX, KEY_BYTES_MAX, SCAN_COUNT_MAX
 from resplock.resp.command import Group
 from resplock.resp.commands import COMMANDS, find
 from resplock.strings import GRAMMARS
@@ -40,6 +41,19 @@ BUILT: list[tuple[str, ops.Operation | ops.Query]] = [
     ("APPEND k v", ops.Append(K, b"v")),
     ("MGET k l k", ops.GetStrings((K, L, K))),
     ("GETRANGE k 0 -1", ops.GetRange(K, 0, -1)),
+    ("KEYS k*", ops.ListKeys(DB, b"k*")),
+    ("SCAN 0", ops.ScanKeys(DB)),
+    ("scan 17 count 5 match k* type STRING", ops.ScanKeys(DB, 17, b"k*", 5, b"string")),
+    ("SCAN 0 COUNT 99999999", ops.ScanKeys(DB, 0, count=SCAN_COUNT_MAX)),
+    ("RANDOMKEY", ops.RandomKey(DB)),
+    ("FLUSHDB", ops.Flush(DB)),
+    ("FLUSHALL sync", ops.Flush(ops.ALL_DATABASES)),
+    ("OBJECT ENCODING k", ops.DescribeKey(K, "encoding")),
+    ("OBJECT FREQ k", ops.DescribeKey(K, "freq")),
+    ("object idletime k", ops.DescribeKey(K, "idletime")),
+    ("OBJECT REFCOUNT k", ops.DescribeKey(K, "refcount")),
+    ("MEMORY USAGE k", ops.DescribeKey(K, "memory")),
+    ("MEMORY USAGE k SAMPLES 3", ops.DescribeKey(K, "memory")),
     ("GET k", ops.GetString(K)),
     ("GETDEL k", ops.GetDelete(K)),
     ("GETEX k", ops.GetExpire(K)),
@@ -81,10 +95,11 @@ def test_what_is_built(text: str, built: object) -> None:
 
 
 def test_every_command_is_built_above_and_declared() -> None:
-    assert {text.split()[0].upper().encode() for text, _ in BUILT} == set(GRAMMARS)
+    tops = {name.split()[0].encode() for name in keyspace.GRAMMARS} | set(GRAMMARS)
+    assert {text.split()[0].upper().encode() for text, _ in BUILT} == tops
     strings = (Group.STRING, Group.GENERIC)
     declared = {name for name, command in COMMANDS.items() if command.group in strings}
-    assert declared == set(GRAMMARS)
+    assert declared == tops - {b"FLUSHDB", b"FLUSHALL", b"MEMORY"}
 
 
 WRONG = """
@@ -135,6 +150,33 @@ DECRBY k x
 DECRBY k -9223372036854775808
 DECRBY k 1 2
 APPEND k
+KEYS
+KEYS a b
+SCAN
+SCAN x
+SCAN 1.5
+SCAN 99999999999999999999999
+SCAN 0 MATCH
+SCAN 0 COUNT 0
+SCAN 0 COUNT -1
+SCAN 0 COUNT x
+SCAN 0 COUNT 5 y
+SCAN 0 nonsense 5
+SCAN x COUNT y
+RANDOMKEY k
+FLUSHDB x
+FLUSHDB ASYNC SYNC
+FLUSHALL x
+OBJECT ENCODING
+OBJECT ENCODING k l
+OBJECT NONSENSE k
+OBJECT
+MEMORY
+MEMORY USAGE
+MEMORY USAGE k SAMPLES
+MEMORY USAGE k SAMPLES x
+MEMORY USAGE k SAMPLES -1
+MEMORY USAGE k nonsense 5
 MGET
 GETRANGE k 0
 GETRANGE k x 1

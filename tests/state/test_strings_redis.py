@@ -16,6 +16,8 @@ import pytest
 
 from resplock.errors import CommandError
 from resplock.operations import Query, SetUnixOffset
+from resplock.resp.binding import Call
+from resplock.resp.commands import find
 from resplock.resp.replies import encode_answer, encode_error, encode_outcome
 from resplock.state import queries
 from resplock.state.table import LockTable
@@ -49,7 +51,8 @@ class Ours:
         self.index += 1
         try:
             argv = [word.encode() for word in words]
-            bound = GRAMMARS[argv[0]].bind(argv, 0)
+            bound = find(argv).bind(argv, 0)
+            assert not isinstance(bound, Call)
         except CommandError as error:
             return parsed(encode_error(error))
         if isinstance(bound, Query):
@@ -110,6 +113,26 @@ class Draw:
             case "GETRANGE":
                 ends = ["0", "1", "3", "-1", "-2", "-9", "99", "9223372036854775807"]
                 return [name, key, self.rng.choice(ends), self.rng.choice([*ends, "x"])]
+            case "KEYS":
+                return [name, self.rng.choice(["*", "[ab]", "a", "?", "x*", ""])]
+            case "SCAN":
+                pattern, kind = (
+                    self.rng.choice(["*", "[^a]", ""]),
+                    self.rng.choice(["string", "hash"]),
+                )
+                return [
+                    name,
+                    "0",
+                    "COUNT",
+                    "1000",
+                    *self.some(["y"], most=1),
+                    "MATCH",
+                    pattern,
+                    "TYPE",
+                    kind,
+                ]
+            case "FLUSHDB" | "FLUSHALL" | "DBSIZE":
+                return [name, *self.some(["SYNC", "x"], most=1)]
             case "DEL" | "MGET" | "UNLINK" | "EXISTS" | "TOUCH":
                 return [name, *self.some(KEYS, 1, 3)]
             case "EXPIRE" | "PEXPIRE":
@@ -133,16 +156,27 @@ class Draw:
                 return [name, key]
 
 
-NAMES = {name.decode() for name in GRAMMARS} - {"DELIFEQ", "DELEX"}
+NAMES = {name.decode() for name in GRAMMARS} - {"DELIFEQ", "DELEX"} | {
+    *("KEYS", "SCAN", "FLUSHDB", "FLUSHALL", "DBSIZE")
+}
 """All but what this Redis does not have."""
 
 
 def agree(words: list[str], ours: Any, theirs: Any) -> bool:
     """Whether two replies are the same, up to the time that passed between them."""
     unit_ms = IN_TIME.get(words[0])
+    if words[0] in ("KEYS", "SCAN") and isinstance(ours, list) and isinstance(theirs, list):
+        return in_order(ours) == in_order(theirs)
     if unit_ms is None or min(ours, theirs) < 0:
         return str(ours) == str(theirs) and type(ours) is type(theirs)
     return abs(ours - theirs) * unit_ms <= max(TOLERANCE_MS, unit_ms)
+
+
+def in_order(reply: list[Any]) -> list[Any]:
+    """The keys of KEYS sorted, and those of a page of SCAN."""
+    if len(reply) == 2 and isinstance(reply[1], list):
+        return [reply[0], sorted(reply[1])]
+    return sorted(reply)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -14,6 +14,7 @@ from resplock.resp.commands import (
     client_commands,
     cluster_commands,
     connection_commands,
+    keyspace_commands,
     lock_commands,
     observing_commands,
     pubsub_commands,
@@ -44,6 +45,7 @@ COMMANDS: dict[bytes, Command] = {
     for module in (
         lock_commands,
         string_commands,
+        keyspace_commands,
         script_commands,
         connection_commands,
         client_commands,

@@ -5,6 +5,7 @@ Pure, and only data.
 
 from resplock.resp import shapes
 from resplock.resp.command import Command, Flag, Group
+from resplock.resp.commands.keyspace_commands import MEMORY_USAGE
 from resplock.resp.shapes import Kind, Reply
 
 _ANYTIME = (Flag.LOADING, Flag.STALE)
@@ -46,6 +47,7 @@ _MEMORY_SUBCOMMANDS = (
         tips=("nondeterministic_output", *_OF_EACH_SHARD),
         replies=(Reply("stats", Kind.MAP, "Redis's fields that have a meaning here, in bytes."),),
     ),
+    MEMORY_USAGE,
 )
 
 COMMANDS = (
