@@ -228,6 +228,8 @@ SNAPSHOT_ENTRIES_DEFAULT = 1_000_000
 """A snapshot is taken after so many commands."""
 STAMP_LOGGED_EVERY_MS = 5_000
 """While a deadline exists, the clock is logged at least so often."""
+REFUSALS_TOLD_EVERY_MS = 1_000
+"""How many tries were refused without a log entry is logged no more often."""
 UNIX_OFFSET_DRIFT_MS = 1_000
 """The logged offset to unix time is renewed when it is off by more than this."""
 ELECTION_TIMEOUT_MS_DEFAULT = 500

@@ -175,6 +175,12 @@ class Undelivered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=13
     request: bytes = b""
 
 
+class AddRefusals(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=14):
+    """So many tries were refused by reads, of which the log does not know: for the totals."""
+
+    count: Natural
+
+
 # Redis's commands on string keys. A key is a lock and its value the owner: `resplock.state.strings`.
 
 
@@ -321,6 +327,7 @@ Operation: TypeAlias = (
     | NodeGone
     | Unblock
     | Undelivered
+    | AddRefusals
     | SetString
     | Delete
     | DeleteAll

@@ -37,6 +37,7 @@ messages arrive in order, each once.
     waits.py       clients that wait in line             membership.py  adding, replacing, promoting
     departures.py  clients and nodes that are gone       administration.py   what operators ask
     reads.py       queries                               clock.py       the replicated clock
+    refusals.py    tries that need no log entry
 
 Invariants:
 - answers to one client leave in the order in which it asked, as long as it does not mix reads with

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from resplock.limits import ANSWER_MS_MAX
 from resplock.node.messages import NodeMessage, NotProposed, Results, pack
-from resplock.node.runs import Result
+from resplock.node.runs import Heads, Result
 from resplock.types import NodeId
 
 
@@ -67,11 +67,13 @@ class Remote:
 class RemoteRun(Remote):
     """A run of commands, or an operator's request, that a peer forwarded: answered in one piece."""
 
-    __slots__ = ("_serial",)
+    __slots__ = ("_serial", "heads")
 
-    def __init__(self, link: Link, serial: int) -> None:
+    def __init__(self, link: Link, serial: int, heads: Heads = ()) -> None:
         super().__init__(link)
         self._serial = serial
+        self.heads = heads
+        """What the peer says of its clients."""
 
     def deliver(self, results: Sequence[Result]) -> None:
         self._link.send(Results(self._serial, pack(results)))

@@ -45,9 +45,13 @@ class _Ask(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Forward(_Ask, frozen=True, gc=False, array_like=True, tag=1):
-    """Propose these, in this order, as the leader of `term`."""
+    """Propose these, in this order, as the leader of `term`, or refuse some.
+
+    `heads` has (position, number) of operations that may be refused: see `resplock.node.refusals`.
+    """
 
     operations: Annotated[list[Operation], Meta(min_length=1, max_length=RUN_COMMANDS_MAX)]
+    heads: Annotated[tuple[tuple[Natural, Natural], ...], Meta(max_length=RUN_COMMANDS_MAX)] = ()
 
 
 class Ask(_Ask, frozen=True, gc=False, array_like=True, tag=2):

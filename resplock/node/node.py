@@ -27,11 +27,13 @@ from resplock.node.messages import (
 )
 from resplock.node.pipeline import Counts, Pipeline
 from resplock.node.reads import Asked, Reads, answer
+from resplock.node.refusals import heads_of, refused
 from resplock.node.runs import Answers, Client, Result, Run
 from resplock.node.waits import Waits
 from resplock.operations import (
     Acquire,
     AcquireAll,
+    AddRefusals,
     Busy,
     ClientId,
     Done,
@@ -121,6 +123,8 @@ class Node:
         self._keeper = MembershipKeeper(core, self._answers)
         self._clock_entries = 0
         self._offset_under_way = False
+        self._refusals = 0
+        self._refusals_told_ms = 0
         self._events: list[Event] = []
         # Other nodes.
         self._absences = Absences(core.id, incarnation)
@@ -290,6 +294,8 @@ class Node:
         core = self.core
         stamp_ms = core.clock_ms = self._clock.read(now_ms)
         self._watch_unix_offset(stamp_ms, unix_ms)
+        if self._refusals:
+            self._tell_of_refusals(stamp_ms)
         if self._reads.asked:
             self._reads.start(core)
         if self._requests:
@@ -342,6 +348,7 @@ class Node:
         self.core.advance()
         for read in ready.reads:
             assert self.core.applied_index >= read.index, "a read before its index was applied"
+            self._pipeline.proved(read.context)
             names = self._reads.finish(read, self.table, self.clock_ms, self._answers)
             if names is not None:
                 self.submit(None, [Settle(tuple(names))])
@@ -464,6 +471,7 @@ class Node:
         self._offset_under_way = False
         self.gathering = _own([self.gathering])
         self._reads.lose_all()
+        self._pipeline.unproved()
         self._reads.asked = [
             (client, query)
             for client, query in self._reads.asked
@@ -557,6 +565,12 @@ class Node:
             self._offset_under_way = True
             self.submit(None, [SetUnixOffset(offset_ms)])
 
+    def _tell_of_refusals(self, stamp_ms: StampMs) -> None:
+        """Have the totals count what the log does not know. A leader that is lost takes some along."""
+        if stamp_ms - self._refusals_told_ms >= limits.REFUSALS_TOLD_EVERY_MS:
+            self.submit(None, [AddRefusals(self._refusals)])
+            self._refusals, self._refusals_told_ms = 0, stamp_ms
+
     def _clock_is_due(self, stamp_ms: int) -> bool:
         """Whether an end is due that no command carries the clock to, or the stamp grows old."""
         if self.table.end_due(stamp_ms):
@@ -615,18 +629,38 @@ class Node:
             self._end_of(refused)
 
     def _propose(self, run: Run, stamp_ms: StampMs) -> None:
-        payload = encode_run(run.operations)
+        if self._refuses_all(run, stamp_ms):
+            return
+        payload = encode_run(run.logged)
         if _is_too_large(run, len(payload), limits.RUN_COMMANDS_MAX):
             for half in run.halves():
                 self._propose(half, stamp_ms)
             return
         self.core.feeds_few = len(run.clients) <= limits.FEW_CLIENTS
-        entry = self.core.propose(payload, len(run.operations), stamp_ms)
+        entry = self.core.propose(payload, len(run.operations) - len(run.refused), stamp_ms)
         if entry is None:
             self._pipeline.refused(run, Busy("too much waits to be committed"))
             self._end_of(run)
             return
         self._pipeline.proposed(run, self.core.id, entry)
+
+    def _refuses_all(self, run: Run, stamp_ms: StampMs) -> bool:
+        """Refuse the tries of a run that need no entry; whether nothing is left to be proposed."""
+        core = self.core
+        if not core.has_applied_all:
+            return False
+        heads = heads_of(run, self._pipeline, self.table)
+        if not heads:
+            return False
+        run.refused = refused(run, heads, self.table, stamp_ms)
+        context = 0
+        if len(run.refused) == len(run.operations) and not (context := self._reads.prove(core)):
+            run.refused = {}
+        self._refusals += len(run.refused)
+        if not context:
+            return False
+        self._pipeline.unlogged(run, core.id, core.term, context)
+        return True
 
     def _apply(self, entry: Entry) -> None:
         """Apply one committed entry and answer whoever this node proposed it for."""
@@ -654,8 +688,8 @@ class Node:
         if run is None:
             self.table.apply(entry.first, entry.stamp_ms, decode_run(entry.payload))
             return
-        outcomes = self.table.apply(entry.first, entry.stamp_ms, run.operations)
-        self._pipeline.applied(run, outcomes)
+        outcomes = self.table.apply(entry.first, entry.stamp_ms, run.logged)
+        self._pipeline.applied(run, run.completed(outcomes))
         self._end_of(run)
 
     def _end_of(self, run: Run) -> None:
@@ -710,8 +744,9 @@ class Node:
                 self._forward_run(half, leader)
         else:
             serial = self._next_serial()
+            heads = heads_of(run, self._pipeline, self.table)
             self._pipeline.forwarded(run, leader.peer, self.core.term, serial)
-            leader.send(Forward(self.core.term, serial, run.operations))
+            leader.send(Forward(self.core.term, serial, run.operations, heads))
 
     def _redirect(self, leader: Link) -> None:
         """Tell clients where the leader is, once they know what came of their earlier commands.
@@ -797,8 +832,8 @@ class Node:
             link.send(NotProposed(message.serial))
             return
         match message:
-            case Forward(_, serial, operations):
-                self.gathering.add(RemoteRun(link, serial), operations)
+            case Forward(_, serial, operations, heads):
+                self.gathering.add(RemoteRun(link, serial, heads), operations)
             case Ask(_, serial, asked):
                 link.reads.expect(serial, len(asked))
                 self._reads.asked += [(link.reads, query) for query in asked]

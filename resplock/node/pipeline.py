@@ -7,6 +7,8 @@ Invariants:
 - results leave in the order in which the runs were added;
 - all runs in it belong to one view, a leader and its term; until they are resolved nothing is
   proposed or forwarded in another view, so that a client's commands cannot pass each other;
+- a run of refused tries has no entry. A ReadIndex round proves that they were rightly refused, and so
+  does the application of any entry that was proposed behind them (see `resplock.node.refusals`);
 - a run is given back only if it certainly never takes effect: its entry was overwritten, or its
   leader says that it was not proposed;
 - then nothing behind it takes effect either, in that view: what would have to follow it in the log
@@ -17,12 +19,12 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice, takewhile
 
 import msgspec
 
-from resplock.node.runs import Answers, Result, Run
+from resplock.node.runs import Answers, Client, Result, Run
 from resplock.node.waits import Waits
 from resplock.operations import Busy, InDoubt, NoLeader
 from resplock.raft.entries import Entry
@@ -85,6 +87,11 @@ class Pipeline:
         """What the oldest run waits for the leader to answer; 0 when it waits for no other node."""
         return self._runs[0].serial if self._runs else 0
 
+    @property
+    def changing(self) -> set[Client | None]:
+        """Whose commands in it may change something: what they ask next must not be decided first."""
+        return {client for run in self._runs if not run.context for client, _ in run.clients}
+
     # --- in --------------------------------------------------------------------------------------
 
     def proposed(self, run: Run, leader_id: NodeId, entry: Entry) -> None:
@@ -95,6 +102,11 @@ class Pipeline:
     def forwarded(self, run: Run, leader_id: NodeId, term: Term, serial: int) -> None:
         """The run is sent to the leader of `term`, which will answer to `serial`."""
         run.leader_id, run.term, run.serial = leader_id, term, serial
+        self._add(run)
+
+    def unlogged(self, run: Run, leader_id: NodeId, term: Term, context: int) -> None:
+        """All of the run is refused by this node, provided that the ReadIndex round proves it."""
+        run.leader_id, run.term, run.context = leader_id, term, context
         self._add(run)
 
     def refused(self, run: Run, result: Result) -> None:
@@ -126,9 +138,13 @@ class Pipeline:
         be called when there are no runs.
         """
         run = self._runs[0]
+        if run.context:
+            run = next((each for each in self._runs if each.first), run)
         if not 0 < run.first <= entry.last:
             return None
         if run.first == entry.first and run.term == entry.term:
+            if run is not self._runs[0]:
+                self._prove(takewhile(lambda each: each is not run, self._runs))
             return run
         self._return_from(0)
         return None
@@ -140,6 +156,23 @@ class Pipeline:
         self.counts.successful += len(results)
         if self._runs:
             self._settle()
+
+    def proved(self, context: int) -> None:
+        """This ReadIndex round has shown that the node led when it refused."""
+        self._prove(run for run in self._runs if run.context == context != 0)
+
+    def unproved(self) -> None:
+        """Rounds are lost with the leadership: what has nothing proposed behind it is given back.
+
+        The rest is proved by what is behind it, or given back with that.
+        """
+        count = 0
+        for run in reversed(self._runs):
+            if run.first or run.serial:
+                break
+            count += 1
+        if count:
+            self._return_from(len(self._runs) - count)
 
     def answered(self, serial: int, results: Sequence[Result]) -> None:
         """The leader has answered a forwarded run. It answers in order: earlier answers were lost."""
@@ -171,6 +204,12 @@ class Pipeline:
         for run in self._runs:
             if 0 < run.first <= index and run.results is None:
                 run.results = run.all(InDoubt())
+        self._settle()
+
+    def _prove(self, runs: Iterable[Run]) -> None:
+        for run in runs:
+            if run.results is None and not run.returned:
+                run.results = run.completed(())
         self._settle()
 
     def _find(self, serial: int) -> Run | None:

@@ -56,6 +56,13 @@ class Reads:
             self._serial += 1
             self._rounds[self._serial], self.asked = self.asked, []
 
+    def prove(self, core: RaftCore) -> int:
+        """A round for the sake of what it proves: its context, or 0 when none can be had."""
+        if not core.read_index(self._serial + 1):
+            return 0
+        self._serial += 1
+        return self._serial
+
     def finish(
         self, read: ReadState, table: LockTable, stamp_ms: StampMs, answers: Answers
     ) -> list[LockName] | None:

@@ -5,7 +5,8 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol, TypeAlias
 
 from resplock.errors import CommandError
@@ -28,6 +29,11 @@ class Client(Protocol):
         """It cannot be answered: end it."""
 
 
+Heads: TypeAlias = tuple[tuple[int, int], ...]
+"""(position, number) of operations of one client each, before which nothing of it is unresolved."""
+
+_NONE: Mapping[int, Outcome] = MappingProxyType({})
+
 Answers: TypeAlias = list[tuple[Client | None, Sequence[Result]]]
 """What is to be delivered, in order. A client of None is the node itself: skip it."""
 
@@ -41,10 +47,12 @@ class Run:
 
     __slots__ = (
         "clients",
+        "context",
         "first",
         "leader_id",
         "may_block",
         "operations",
+        "refused",
         "results",
         "returned",
         "serial",
@@ -56,6 +64,10 @@ class Run:
         self.clients: list[tuple[Client | None, int]] = []
         self.may_block = False
         """Some of the outcomes may be Blocked: see `resplock.node.waits`."""
+        self.refused = _NONE
+        """What is answered to the operations, by position, that are not in its entry: see `refusals`."""
+        self.context = 0
+        """The ReadIndex round that proves the refusals, when all are refused and there is no entry."""
         self.term = Term(0)
         """The term in which it was proposed, or forwarded to `leader_id`."""
         self.first = Index(0)
@@ -79,6 +91,25 @@ class Run:
         for client, count in self.clients:
             yield client, self.operations[begin : begin + count]
             begin += count
+
+    @property
+    def logged(self) -> list[Operation]:
+        """The operations of its entry: all that are not refused."""
+        refused = self.refused
+        if not refused:
+            return self.operations
+        return [each for position, each in enumerate(self.operations) if position not in refused]
+
+    def completed(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        """The results of all operations, from the outcomes of those that are logged."""
+        refused = self.refused
+        if not refused:
+            return outcomes
+        logged = iter(outcomes)
+        return [
+            refused[position] if position in refused else next(logged)
+            for position in range(len(self.operations))
+        ]
 
     def answers(
         self, results: Sequence[Result]

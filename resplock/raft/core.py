@@ -148,6 +148,15 @@ class RaftCore(Replica):
         """The one in effect: the log's newest, committed or not."""
         return self.membership.configuration
 
+    @property
+    def has_applied_all(self) -> bool:
+        """Whether a leader has applied whatever anybody may have been told of, if it still leads.
+
+        That is what it knows to be committed, once it has committed anything in its term.
+        """
+        log = self.log
+        return self.term_start <= log.commit_index == log.applied_index
+
     def status(self) -> RaftStatus:
         """What RAFT.STATUS shows."""
         return status_of(self)

@@ -298,7 +298,11 @@ STATS = Reply(
         Field("acquisitions_per_s", Kind.INTEGER, "Grants a second over the last seconds."),
         Field("releases_per_s", Kind.INTEGER, "Releases a second over the last seconds."),
         Field("acquisitions", Kind.INTEGER, "Grants, in total."),
-        Field("refusals", Kind.INTEGER, "Tries that found the lock held, in total."),
+        Field(
+            "refusals",
+            Kind.INTEGER,
+            "Tries that found the lock held, in total, up to about a second ago.",
+        ),
         Field("releases", Kind.INTEGER, "Releases, in total."),
         Field("renewals", Kind.INTEGER, "Renewals, in total."),
         Field("expired", Kind.INTEGER, "Holds that ran out, in total."),

@@ -22,6 +22,7 @@ Pure. `table.LockTable.apply` is the only way in for changes, `queries` the only
     rates.py      acquisitions and releases per second         (derived)
 
     queries.py    LOCK.GET, CHECK, BACKOFF, STATS
+    trying.py     what comes of a try that changes nothing, without an entry
     listing.py    LOCK.LIST; crowded.py sorts slots with very many locks bit by bit
     showing.py    a lock as people see it
     snapshots.py  the table as chunks of bytes, and back

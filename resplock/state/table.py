@@ -22,6 +22,7 @@ from resplock.operations import (
     KEEP_TTL,
     Acquire,
     AcquireAll,
+    AddRefusals,
     Blocked,
     Break,
     Busy,
@@ -86,6 +87,7 @@ class LockTable(Ledger):
             NodeGone: self._node_gone,
             Unblock: self._unblock,
             Undelivered: self._undelivered,
+            AddRefusals: self._add_refusals,
             **{kind: partial(handler, self) for kind, handler in strings.HANDLERS.items()},
             **{kind: partial(handler, self) for kind, handler in keyspace.HANDLERS.items()},
             **{kind: partial(handler, self) for kind, handler in scripting.HANDLERS.items()},
@@ -356,6 +358,10 @@ class LockTable(Ledger):
     def _set_unix_offset(self, operation: SetUnixOffset, index: int) -> Done:
         self.unix_offset_ms = operation.offset_ms
         self.now_unix_ms = self.clock_ms + operation.offset_ms
+        return _DONE
+
+    def _add_refusals(self, operation: AddRefusals, index: int) -> Done:
+        self.totals.refusals += operation.count
         return _DONE
 
     def _cancel(self, operation: Cancel, index: int) -> Outcome:

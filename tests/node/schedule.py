@@ -5,6 +5,8 @@ First faults, then all is healed. Checked is what clients rely on:
 - every command is answered, each once, in the order in which its client asked;
 - NoLeader, Busy and Moved are true: such a command is never in the committed log;
 - every other result is what a replay of the committed log gives, and no command is in it twice;
+- a try that was refused and is not in the log was refused by what held the lock meanwhile, after all
+  that its client had asked before;
 - one client's commands are in the log in the order in which it asked;
 - a query sees the state somewhere between what was committed when it was asked and when it was
   answered;
@@ -37,6 +39,7 @@ from resplock.operations import (
     Disconnect,
     GetLock,
     Granted,
+    Held,
     InDoubt,
     KeepAlive,
     LockInfo,
@@ -644,6 +647,8 @@ class Schedule:
                 last = where
             if isinstance(result, CERTAIN):
                 assert not where, f"{client.label}: {result} for {command}, which is at {where}"
+            elif isinstance(result, Held) and not where:
+                self.judge_refusal(client, asked, command, result, replay, last)
             elif not isinstance(result, InDoubt):
                 assert where, f"{client.label}: {result} for {command}, which never happened"
                 expected = replay.outcomes[where]
@@ -652,6 +657,26 @@ class Schedule:
                     self.met[f"wait ends {type(expected).__name__}"] += 1
                 assert result == expected, f"{client.label}: {command} at {where}"
         return last
+
+    def judge_refusal(
+        self,
+        client: Asker,
+        asked: Asked,
+        command: Operation,
+        held: Held,
+        replay: Replay,
+        last: int,
+    ) -> None:
+        """A try that is not in the log was refused by a hold of that time, or for who comes first."""
+        self.met["refused by a read"] += 1
+        said = f"{client.label}: {held} for {command}, after {last}"
+        assert isinstance(command, Acquire), said
+        assert not command.request, said
+        if held.version:
+            states = replay.between(max(asked.since, last), asked.until)
+            assert (held.owner, held.version) in [state.get(command.name) for state in states], said
+        else:
+            assert held.waiters, said
 
     def judge_the_gone(self, client: Asker, asked: Asked, replay: Replay) -> None:
         """The log knows that it has gone, and that it was not told of what it was granted.

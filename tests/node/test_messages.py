@@ -29,6 +29,7 @@ from resplock.node.runs import Result
 from resplock.operations import (
     Acquire,
     AcquireAll,
+    AddRefusals,
     Advice,
     Blocked,
     Break,
@@ -112,6 +113,7 @@ OPERATIONS: list[Operation] = [
     NodeGone(N4, 3),
     Unblock(CLIENT, True),
     Undelivered((A,), b"me", 7, b"r1"),
+    AddRefusals(3),
 ]
 QUERIES: list[Query] = [
     GetLock(A, True),

@@ -10,13 +10,14 @@ import pytest
 from resplock.node.pipeline import Counts, Pipeline
 from resplock.node.runs import Answers, Client, Result, Run
 from resplock.node.waits import Waits
-from resplock.operations import Busy, Granted, InDoubt, NoLeader, Released
+from resplock.operations import Bulk, Busy, Granted, InDoubt, NoLeader, Released
 from resplock.raft.entries import Entry, EntryKind, noop
 from resplock.types import Index, NodeId, StampMs, Term
 from tests.node.servers import acquire
 
 N1, N2 = NodeId("n1"), NodeId("n2")
 BUSY = Busy("too much")
+HELD = Bulk(None)
 
 
 class Somebody:
@@ -69,6 +70,13 @@ class Fixture:
     def forward(self, serial: int, *clients: Client | None, commands: int = 1) -> Run:
         run = run_of(*clients, commands=commands)
         self.pipeline.forwarded(run, N2, Term(5), serial)
+        return run
+
+    def read(self, context: int, *clients: Client | None, result: Result = HELD) -> Run:
+        """All of it is refused, provided that a round proves it."""
+        run = run_of(*clients)
+        run.refused = dict.fromkeys(range(len(clients)), result)
+        self.pipeline.unlogged(run, N1, Term(5), context)
         return run
 
     def refuse(self, *clients: Client | None, result: Result = BUSY) -> Run:
@@ -271,6 +279,86 @@ def test_a_refusal_belongs_to_the_view_of_what_it_waits_for(fixture: Fixture) ->
     assert view == (N1, 5)
     fixture.apply(entry_of(10), granted(10))
     assert not fixture.pipeline, "so it never decides the view"
+
+
+# --- what is refused without an entry ------------------------------------------------------------
+
+
+def test_it_is_answered_once_its_round_has_proved_it(fixture: Fixture) -> None:
+    fixture.read(1, ONE, TWO)
+    fixture.read(2, ONE)
+    fixture.pipeline.proved(0)
+    assert fixture.take() == []
+    fixture.pipeline.proved(1)
+    assert fixture.take() == [(ONE, [HELD]), (TWO, [HELD])]
+    fixture.pipeline.proved(2)
+    assert fixture.take() == [(ONE, [HELD])]
+    assert not fixture.pipeline
+
+
+def test_it_waits_for_what_was_proposed_before_it(fixture: Fixture) -> None:
+    fixture.propose(10, ONE)
+    fixture.read(1, TWO)
+    fixture.pipeline.proved(1)
+    assert fixture.take() == []
+    fixture.apply(entry_of(10), granted(10))
+    assert fixture.take() == [(ONE, [granted(10)]), (TWO, [HELD])]
+
+
+def test_an_entry_that_was_proposed_behind_it_proves_it(fixture: Fixture) -> None:
+    fixture.read(1, ONE)
+    fixture.refuse(TWO)
+    fixture.propose(10, ONE)
+    late = fixture.read(2, TWO)
+    assert fixture.pipeline.take(entry_of(8, commands=2)) is None
+    assert fixture.take() == []
+    fixture.apply(entry_of(10), granted(10))
+    assert fixture.take() == [(ONE, [HELD]), (TWO, [BUSY]), (ONE, [granted(10)])]
+    fixture.pipeline.unproved()
+    assert fixture.pipeline.given_back == [late]
+
+
+def test_with_an_entry_that_was_overwritten_it_is_given_back(fixture: Fixture) -> None:
+    runs = [fixture.read(1, ONE), fixture.propose(10, ONE), fixture.read(2, TWO)]
+    assert fixture.pipeline.take(noop(Term(6), Index(10), StampMs(70))) is None
+    assert fixture.pipeline.given_back == runs
+    assert fixture.take() == []
+
+
+def test_a_lost_round_gives_back_what_has_nothing_proposed_behind_it(fixture: Fixture) -> None:
+    fixture.read(1, ONE)
+    fixture.propose(10, ONE)
+    lost = [fixture.read(2, TWO), fixture.refuse(TWO)]
+    fixture.pipeline.unproved()
+    assert fixture.pipeline.given_back == []
+    fixture.pipeline.proved(2)
+    fixture.apply(entry_of(10), granted(10))
+    assert fixture.pipeline.given_back == lost
+    assert fixture.take() == [(ONE, [HELD]), (ONE, [granted(10)])]
+
+
+def test_a_lost_round_gives_back_nothing_that_was_forwarded(fixture: Fixture) -> None:
+    """In an earlier view: the leader of that time may have proposed it."""
+    fixture.forward(1, ONE)
+    fixture.pipeline.unproved()
+    fixture.pipeline.answered(1, [granted(10)])
+    assert fixture.take() == [(ONE, [granted(10)])]
+    assert fixture.pipeline.given_back == []
+
+
+def test_who_has_only_been_refused_changes_nothing(fixture: Fixture) -> None:
+    fixture.read(1, ONE)
+    assert fixture.pipeline.changing == set()
+    fixture.propose(10, TWO)
+    fixture.forward(1, None)
+    assert fixture.pipeline.changing == {TWO, None}
+
+
+def test_in_doubt_are_refusals_that_are_not_proved(fixture: Fixture) -> None:
+    fixture.read(1, ONE)
+    fixture.propose(10, TWO)
+    fixture.pipeline.doubt()
+    assert fixture.take() == [(ONE, [InDoubt()]), (TWO, [InDoubt()])]
 
 
 # --- counts --------------------------------------------------------------------------------------

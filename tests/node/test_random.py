@@ -31,6 +31,7 @@ def test_the_schedules_reach_what_they_are_for() -> None:
         "InDoubt": 500,
         "NoLeader": 200,
         "Moved": 500,
+        "refused by a read": 80,
         "queries": 200,
         "Forward": 1_000,
         "NotProposed": 200,

@@ -13,6 +13,7 @@ from resplock.operations import (
     KEEP_TTL,
     Acquire,
     AcquireAll,
+    AddRefusals,
     Advice,
     Blocked,
     Break,
@@ -199,7 +200,7 @@ class Model:
                 return self.keep_alive(operation)
             case Break():
                 return self.break_lock(operation)
-            case Settle() | SetUnixOffset():
+            case Settle() | SetUnixOffset() | AddRefusals():
                 self.unix_offset = getattr(operation, "offset_ms", self.unix_offset)
                 return Done()
             case Cancel():

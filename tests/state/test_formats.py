@@ -12,6 +12,7 @@ from resplock.errors import DamagedSnapshot, NewerFormat
 from resplock.operations import (
     Acquire,
     AcquireAll,
+    AddRefusals,
     Append,
     Break,
     Cancel,
@@ -96,6 +97,8 @@ STRINGS_0_2_0 = bytes.fromhex(
     "32941c92c40a006f72646572732f3432c402016292c408776f726b65722d61c400c3931dc40a006f72646572"
     "732f3432f9931ec40a006f72646572732f3432c408776f726b65722d61921fff921f03"
 )
+TOTALS: list[Operation] = [AddRefusals(9)]
+TOTALS_0_2_0 = bytes.fromhex("91920e09")
 SCRIPTS: list[Operation] = [
     Evaluate(b"return 1"),
     Evaluate(b"e0e1", (ORDERS,), (b"me", b"5"), by_sha=True, read_only=True),
@@ -200,15 +203,19 @@ def test_a_run_of_0_1_0_is_read() -> None:
     assert decode_run(RUN_0_1_0) == RUN_OF_0_1_0
 
 
-def test_string_commands_are_written_and_read_as_they_first_were() -> None:
+def test_what_came_later_is_written_and_read_as_they_first_were() -> None:
     assert encode_run(STRINGS) == STRINGS_0_2_0
     assert decode_run(STRINGS_0_2_0) == STRINGS
+    assert encode_run(TOTALS) == TOTALS_0_2_0
+    assert decode_run(TOTALS_0_2_0) == TOTALS
     assert encode_run(SCRIPTS) == SCRIPTS_0_2_0
     assert decode_run(SCRIPTS_0_2_0) == SCRIPTS
 
 
 def test_every_operation_is_in_the_kept_runs() -> None:
-    assert {type(operation) for operation in RUN + STRINGS + SCRIPTS} == set(Operation.__args__)  # type: ignore[attr-defined]
+    assert {type(operation) for operation in RUN + STRINGS + TOTALS + SCRIPTS} == set(
+        Operation.__args__
+    )  # type: ignore[attr-defined]
 
 
 def test_a_snapshot_is_written_as_in_0_2_0() -> None:

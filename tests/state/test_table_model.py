@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from resplock.operations import (
     Break,
     Cancel,
     Disconnect,
+    Held,
     KeepAlive,
     NodeGone,
     Operation,
@@ -30,9 +32,11 @@ from resplock.operations import (
     encode_run,
 )
 from resplock.state import snapshots
+from resplock.state.records import Head
 from resplock.state.snapshots import TableSnapshot
 from resplock.state.table import LockTable
-from resplock.types import NodeId
+from resplock.state.trying import Trial, is_try, looks_refused
+from resplock.types import NodeId, StampMs
 from tests.state.twin import CLIENTS, NAMES, OWNERS, STEPS, Chance, Twin, image
 
 names = st.sampled_from(NAMES)
@@ -107,6 +111,37 @@ def test_table_does_what_the_model_does(run: Entries) -> None:
     twin = Twin()
     for elapsed, commands in run:
         twin.step(elapsed, commands)
+
+
+@settings(max_examples=200)
+@given(entries)
+def test_a_trial_says_what_comes_of_a_try_that_changes_nothing(run: Entries) -> None:
+    """Of those alone, and it changes nothing itself; where no end is due by then, as that is told of
+    other locks too."""
+    table = LockTable()
+    index, stamp = 1, 1
+    for elapsed, commands in run:
+        stamp += elapsed
+        table.apply(index, stamp, ())
+        index += 1
+        for operation in commands:
+            before = image(table)
+            tried = Trial(table, StampMs(stamp)).answer(operation)
+            assert image(table) == before
+            looked = looks_refused(table, operation)
+            [outcome] = table.apply(index, stamp, [operation])
+            index += 1
+            if tried is not None:
+                assert tried == outcome
+                assert _without_totals(image(table)) == _without_totals(before)
+            elif looked and isinstance(outcome, Held):
+                assert not is_try(operation) or table.end_due(stamp)
+
+
+def _without_totals(chunks: list[bytes]) -> list[bytes]:
+    head = msgspec.msgpack.decode(chunks[0], type=Head)
+    head.totals.refusals = 0
+    return [msgspec.msgpack.encode(head), *chunks[1:]]
 
 
 @settings(max_examples=100)

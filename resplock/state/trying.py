@@ -1,0 +1,126 @@
+"""What `apply` would answer to a try that changes nothing.
+
+Pure. A `Trial` is the lock table with everything out of reach that could change it: the operations run on
+it as they are, and whichever would change anything is given up there. So there is one set of rules, and
+a part that an operation comes to use in future is out of reach until it is lent here.
+
+The table itself is not changed, its totals included.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn, cast
+
+from resplock.operations import Acquire, AcquireAll, Operation, Outcome, SetString
+from resplock.state.granting import PLAIN
+from resplock.state.records import Lock, Totals
+from resplock.state.slotmap import SlotMap
+from resplock.state.table import LockTable
+from resplock.types import LockName, StampMs
+
+
+def looks_refused(table: LockTable, operation: Operation) -> bool:
+    """Whether a `Trial` is worth its while: a quick look, which most tries that succeed do not pass."""
+    match operation:
+        case Acquire(name, owner):
+            lock = table.locks.get(name)
+            return lock is not None and (lock.extra is not None or lock.holds[0].owner != owner)
+        case SetString(name, condition="NX"):
+            return table.locks.get(name) is not None
+        case AcquireAll(names):
+            return any(table.locks.get(name) is not None for name in names)
+        case _:
+            return False
+
+
+def is_try(operation: Operation) -> bool:
+    """Whether it neither waits in line nor is remembered, whatever comes of it."""
+    match operation:
+        case Acquire() | AcquireAll():
+            options = operation.options or PLAIN
+            return not operation.request and options.wait_ms == 0 and options.blocking
+        case SetString(condition="NX"):
+            return True
+        case _:
+            return False
+
+
+class _Change(Exception):
+    """An operation is about to change the table."""
+
+
+class _Lent:
+    """Some methods of a part of the table, of which the others are out of reach."""
+
+    def __init__(self, part: object, *methods: str) -> None:
+        for method in methods:
+            setattr(self, method, getattr(part, method))
+
+    def __getattr__(self, _: str) -> NoReturn:
+        raise _Change
+
+    def __len__(self) -> NoReturn:
+        raise _Change
+
+
+class _LentLocks(_Lent):
+    """The locks, none of which can be changed."""
+
+    def __init__(self, locks: SlotMap[Lock]) -> None:
+        super().__init__(locks, "get")
+        self._slot = _LentSlot(locks)
+
+    def writable(self, _: LockName) -> _LentSlot:
+        return self._slot
+
+
+class _LentSlot(_Lent):
+    """Every slot at once."""
+
+    def __init__(self, locks: SlotMap[Lock]) -> None:
+        super().__init__(locks, "get")
+
+    def __setitem__(self, name: LockName, _: Lock) -> NoReturn:
+        raise _Change
+
+    def __delitem__(self, name: LockName) -> NoReturn:
+        raise _Change
+
+
+class Trial(LockTable):
+    """The lock table at the moment of an entry that never comes, for operations that change nothing."""
+
+    def __init__(self, table: LockTable, stamp_ms: StampMs) -> None:
+        """`stamp_ms`: the entry's. It is of use until the table is next changed."""
+        self.clock_ms = stamp_ms
+        self.unix_offset_ms = table.unix_offset_ms
+        self.now_unix_ms = stamp_ms + table.unix_offset_ms
+        self.totals = Totals()
+        lent: dict[str, Any] = {
+            "locks": _LentLocks(table.locks),
+            "means": _Lent(table.means, "advice"),
+            "owners": _Lent(table.owners, "has"),
+            "tied": _Lent(table.tied, "count"),
+            "queues": _Lent(table.queues, "ahead_of", "count", "front", "place_of", "position"),
+        }
+        self.__dict__.update(lent)
+        self.queues.by_client = cast(Any, _Lent(table.queues.by_client, "count"))
+
+    def __getattr__(self, _: str) -> NoReturn:
+        raise _Change  # what is not lent
+
+    def answer(self, operation: Operation) -> Outcome | None:
+        """What `apply` would answer to a try; None when that might change anything."""
+        if not is_try(operation):
+            return None
+        try:
+            match operation:
+                case Acquire():
+                    return self._acquire(operation, 0)
+                case AcquireAll():
+                    return self._acquire_all(operation, 0)
+                case SetString():
+                    return self._set_string(operation, 0)
+        except _Change:
+            pass
+        return None
