@@ -2,7 +2,8 @@
 
     make compat                              fetches, runs everything, writes docs/compatibility.md
     python -m tests.compat --list            what there is to run
-    python -m tests.compat --only ioredis    only that; prints what came out, writes nothing
+    python -m tests.compat --only ioredis    only that; prints what came out, and keeps it
+    python -m tests.compat --only ioredis --page     and writes the page with all that is kept
 
     catalogue.py   what is run: one Suite for each library and way to use it
     suite.py       what a Suite is, and what comes out of one
@@ -10,6 +11,7 @@
     servers.py     what they run against: one node, three nodes, and Redis to compare with
     running.py     runs one suite against one server
     parsing.py     reads what a suite says about its cases
+    results.py     keeps what came out, so that a run can be made in parts
     page.py        docs/compatibility.md
     programs/      what runs inside: our programs, and what lets a suite find the server
 

@@ -1,4 +1,4 @@
-"""Fetches the libraries, runs their suites, and writes docs/compatibility.md."""
+"""Fetches the libraries, runs their suites, keeps what comes out, and writes docs/compatibility.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from tests.compat import page
+from tests.compat import page, results
 from tests.compat.catalogue import SUITES
 from tests.compat.running import Runner
 from tests.compat.servers import Servers
@@ -26,9 +26,10 @@ def main() -> int:
         runner = Runner(servers)
         for suite, mode in chosen:
             outcomes.append(runner.run(suite, mode))
+            results.keep(outcomes[-1])
             _tell(outcomes[-1])
-    if not arguments.only and not arguments.mode:
-        page.write(outcomes)
+    if arguments.page or not (arguments.only or arguments.mode):
+        page.write(list(results.kept(SUITES)))
     return int(any(outcome.unexpected for outcome in outcomes))
 
 
@@ -36,6 +37,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.compat", description=__doc__)
     parser.add_argument("--only", metavar="LIBRARY", help="only libraries with this in their name")
     parser.add_argument("--mode", metavar="TEXT", help="only modes with this in their name")
+    parser.add_argument(
+        "--page", action="store_true", help="write the page also after a part, with what is kept"
+    )
     parser.add_argument("--list", action="store_true", help="show what would be run")
     return parser.parse_args()
 

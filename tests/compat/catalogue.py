@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import redis
 
 from tests.compat import parsing
-from tests.compat.servers import ONE_NODE, THREE_NODES
+from tests.compat.servers import ONE_NODE, REDIS, THREE_NODES
 from tests.compat.suite import PROGRAMS, Git, Mode, Npm, Pip, Run, Suite
 
 BOTH_SIZES = (Mode("one node", ONE_NODE), Mode("three nodes", THREE_NODES))
@@ -32,7 +34,7 @@ def _pytest(run: Run, *words: str) -> list[str]:
             "-p",
             "no:cacheprovider",
         ),
-        *(f"--junit-xml={run.report}", *words),
+        *("--timeout=60", f"--junit-xml={run.report}", *words),
     ]
 
 
@@ -127,6 +129,7 @@ RESP_COMPATIBILITY = Suite(
     modes=tuple(mode for mode in BOTH_SIZES_AND_PROTOCOLS if mode.protocol == 2),
     command=_resp_compatibility,
     parse=parsing.resp_compatibility,
+    known={"unknown command": "resplock has no such command."},
     prepare=_select_cases,
 )
 
@@ -168,7 +171,18 @@ REDLOCK_PY = Suite(
 
 DJANGO_REDIS = Suite(
     library="django-redis",
-    origin=Pip(("django-redis==7.0.0", "redis==7.0.1", "django", "pytest-xdist"), source=True),
+    origin=Pip(
+        (
+            "django-redis==7.0.0",
+            "redis==7.0.1",
+            "django",
+            "pytest-xdist",
+            "msgpack",
+            "lz4",
+            "pyzstd",
+        ),
+        source=True,
+    ),
     what="its tests of cache.lock",
     modes=BOTH_SIZES,
     command=lambda run: _pytest(run, "tests/test_backend.py", "-k", "test_lock and sqlite]"),
@@ -179,7 +193,7 @@ DJANGO_REDIS = Suite(
 # --- and those that bring none --------------------------------------------------------------------
 
 
-def _lock_library(name: str, *packages: str) -> Suite:
+def _lock_library(name: str, *packages: str, known: Mapping[str, str] | None = None) -> Suite:
     """What programs do with a lock library, see programs/lock_libraries.py."""
     return Suite(
         library=name,
@@ -188,6 +202,7 @@ def _lock_library(name: str, *packages: str) -> Suite:
         modes=BOTH_SIZES,
         command=lambda run: [sys.executable, str(PROGRAMS / "lock_libraries.py"), name],
         parse=parsing.json_lines,
+        known=known or {},
         on_redis=False,
     )
 
@@ -195,28 +210,52 @@ def _lock_library(name: str, *packages: str) -> Suite:
 LOCK_LIBRARIES = (
     _lock_library("aioredlock", "aioredlock==0.7.3", "redis==8.1.0"),
     _lock_library("celery-once", "celery-once==3.0.1", "redis==8.1.0"),
-    _lock_library("python-redis-lock", "python-redis-lock==4.0.1", "redis==8.1.0"),
-    _lock_library("redlock-ng", "redlock-ng==2.0.4", "redis==8.1.0"),
+    _lock_library(
+        *("python-redis-lock", "python-redis-lock==4.0.1", "redis==8.1.0"),
+        known={"Unknown Redis command": "It signals who waits through a list (LPUSH, BLPOP)."},
+    ),
+    _lock_library("redlock-ng", "redlock-ng==2.0.4"),
     _lock_library("sherlock", "sherlock==0.4.1", "redis==8.1.0"),
 )
 
 # --- Node -----------------------------------------------------------------------------------------
 
 
+_EDITED = "test.without-sets.js"
+_NO_LOCK = "Redlock:test:error"
+
+
+def _without_sets(run: Run) -> None:
+    """A copy of the tests that finds the key which is no lock of theirs, and does not make it a set."""
+    tests = (run.fetched.source / "test.js").read_text()
+    added = "sadd(error, 'having a set here should cause a failure', cb)"
+    assert added in tests
+    (run.fetched.source / _EDITED).write_text(tests.replace(added, "ping(cb)"))
+    for db in range(4):
+        with redis.Redis(run.host, run.port, db=db) as client:
+            if run.mode.server == REDIS:
+                client.sadd(_NO_LOCK, "a set")
+            else:
+                client.execute_command(
+                    "LOCK.ACQUIRE", _NO_LOCK, "a semaphore", "LIMIT", 2, "TTL", 0
+                )
+
+
 def _mocha(run: Run) -> list[str]:
     return [
-        *("node", str(run.fetched.packages / "mocha" / "bin" / "mocha.js"), "--exit", "-u", "bdd"),
-        *("--reporter", "json", "--reporter-option", f"output={run.report}", "test.js"),
+        *("node", str(run.fetched.packages / "mocha" / "bin" / "mocha.js"), "--exit"),
+        *("--reporter", "json", "--reporter-option", f"output={run.report}", _EDITED),
     ]
 
 
 NODE_REDLOCK = Suite(
     library="node-redlock",
     origin=Npm(("redlock@4.2.0", "mocha@11", "chai@4", "ioredis@4.30.1", "redis@3.1.2")),
-    what="its tests, with node-redis 3 and ioredis 4",
+    what="its tests with node-redis 3 and ioredis 4, one set in them being a semaphore",
     modes=BOTH_SIZES,
     command=_mocha,
     parse=parsing.mocha,
+    prepare=_without_sets,
     at_6379=True,
 )
 

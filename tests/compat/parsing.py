@@ -62,7 +62,9 @@ def json_lines(report: Path, printed: str) -> list[Case]:
 
 
 _VERDICT = re.compile(
-    r"test: (?P<name>.*?) (?P<verdict>passed|failed|(?:(?:tags|version) )?skipped)$", re.MULTILINE
+    r"test: (?P<name>.*?) "
+    r"(?P<verdict>passed|failed|(?:(?:tags|version) )?skipped|run test error (?P<error>.*))$",
+    re.MULTILINE,
 )
 _FAILURE = re.compile(r"FailedTest\(name='(?P<name>.*?)', reason=(?P<reason>.*)\)")
 
@@ -75,6 +77,8 @@ def resp_compatibility(report: Path, printed: str) -> list[Case]:
         name, verdict = match["name"], match["verdict"]
         if verdict.endswith(SKIPPED):
             cases.append(Case(name, SKIPPED, verdict))
+        elif match["error"] is not None:
+            cases.append(Case(name, FAILED, one_line(match["error"])))
         else:
             cases.append(Case(name, verdict, one_line(reasons.get(name, ""))))
     return cases

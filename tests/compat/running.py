@@ -50,7 +50,15 @@ class Runner:
         server = self._servers.get(kind)
         host, port = server.address
         with tempfile.TemporaryDirectory(prefix="resplock-compat-run-") as scratch:
-            run = Run(suite, mode, fetched, host, port, server.addresses, Path(scratch))
+            run = Run(
+                suite,
+                mode._replace(server=kind),
+                fetched,
+                host,
+                port,
+                server.addresses,
+                Path(scratch),
+            )
             if suite.prepare is not None:
                 suite.prepare(run)
             printed, error = _converse(run, server)

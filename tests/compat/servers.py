@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -191,7 +190,6 @@ class Servers:
         server = self._running[kind]
         server.restore()
         with redis.Redis(*server.address) as client:
-            with contextlib.suppress(redis.ResponseError):
-                client.flushall()
+            client.flushall()
             client.script_flush()
         return server

@@ -14,7 +14,7 @@ def redis_url():
 
 @pytest.fixture(name="redis")
 def synchronous(redis_url):
-    with redis.Redis.from_url(redis_url, socket_timeout=1) as client:
+    with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
         yield client
         client.flushdb()
@@ -22,7 +22,7 @@ def synchronous(redis_url):
 
 @pytest.fixture
 async def aioredis(redis_url):
-    async with redis.asyncio.Redis.from_url(redis_url, socket_timeout=1) as client:
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
         await client.flushdb()
         yield client
         await client.flushdb()
