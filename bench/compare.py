@@ -37,13 +37,15 @@ Measured: TypeAlias = Server | Cluster
 
 
 def measure(
-    lockbench: Lockbench, server: Measured, point: Point, seconds: float, warmup_s: float
+    lockbench: Lockbench, server: Measured, point: Point, options: argparse.Namespace
 ) -> Run:
     """Run lockbench once against one server, or against the leader of a cluster."""
     processes = server.processes()
     cpu_s = [-process.cpu_s() for process in processes]
     done = subprocess.run(
-        lockbench.command(processes[0], point, seconds, warmup_s),
+        lockbench.command(
+            processes[0], point, options.seconds, options.warmup, by_script=options.script
+        ),
         capture_output=True,
         text=True,
         check=False,
@@ -72,7 +74,7 @@ def measure_point(
     for pair in range(options.pairs):
         for server in servers if pair % 2 == 0 else reversed(servers):
             progress(f"{point} connections, pair {pair + 1} of {options.pairs}: {server.name}")
-            runs.append(measure(lockbench, server, point, options.seconds, options.warmup))
+            runs.append(measure(lockbench, server, point, options))
     progress("")
     return runs
 
@@ -90,6 +92,11 @@ def parse_options() -> argparse.Namespace:
         default=list(TARGETS[1].asked),
         metavar="LIST",
         help="connections, or connections x pipeline (default: 1,16,64,256,16x16)",
+    )
+    parser.add_argument(
+        "--script",
+        action="store_true",
+        help="take locks as redis-py does on both servers: SET NX PX, and EVALSHA to release",
     )
     parser.add_argument("--only", choices=["redis", "resplock"], help="run one server alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run there too")
@@ -117,7 +124,7 @@ def main() -> int:
                 f"{setting(parent, *(server.version() for server in servers))}; "
                 f"{options.pairs} pairs of {options.seconds:g} s in alternating order"
             )
-            report = Report(TARGETS.get(options.nodes))
+            report = Report(None if options.script else TARGETS.get(options.nodes))
             for point in options.points:
                 found = measure_point(lockbench, servers, point, options)
                 report.add(point, found)

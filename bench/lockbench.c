@@ -3,12 +3,13 @@
 // Each of C connections keeps P cycles in flight; a cycle acquires a lock of its own name and releases it:
 //   resplock   LOCK.ACQUIRE key owner TTL 30000   ;  LOCK.RELEASE key owner
 //   redis      SET key owner NX PX 30000          ;  DEL key
+//   script     SET key owner NX PX 30000          ;  EVALSHA sha 1 key owner, of the script -S; an owner each
 // One line of JSON comes out: cycles per second, and percentiles of the acquire and of the whole cycle.
 // all_cycles counts the warm-up too: the server's CPU time over the whole run divides by it.
 // longest_gap_us is the longest time in which no reply came on any connection, the warm-up left out.
 //
 // build:  gcc -O2 -o lockbench lockbench.c      (bench.compare does it)
-// use:    lockbench -p 7379 -c 64 -P 1 -d 4 -w 1 -m resplock [-h 127.0.0.1] [-k PREFIX] [-s]
+// use:    lockbench -p 7379 -c 64 -P 1 -d 4 -w 1 -m resplock [-h 127.0.0.1] [-k PREFIX] [-s] [-S SCRIPT]
 //         -s: every cycle uses the same few names (contention): refusals count as refusals, not errors
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -25,7 +26,7 @@
 #include <unistd.h>
 
 enum { BUCKETS = 4096, READ_MAX = 1 << 16, DEPTH_MAX = 1024 };
-typedef struct { uint64_t started, acquired; int releasing; char key[64]; } cycle;
+typedef struct { uint64_t started, acquired; int releasing; char key[64], owner[40]; } cycle;
 typedef struct {
   int fd;
   cycle *ring; // the cycles in flight, in the order in which their replies come
@@ -34,7 +35,8 @@ typedef struct {
   char *out; int out_len, out_cap;
 } conn;
 
-static const char *host = "127.0.0.1", *mode = "resplock", *prefix = "bench";
+static const char *host = "127.0.0.1", *mode = "resplock", *prefix = "bench", *script;
+static char sha[41];
 static int port = 7379, conns = 1, depth = 1, shared_names = 0;
 static double seconds = 4, warmup = 1;
 static uint64_t cycles, all_cycles, refusals, errors, serial, longest_gap, histo[2][BUCKETS];
@@ -75,15 +77,25 @@ static void send_acquire(conn *c, cycle *y) {
   if (shared_names) sprintf(y->key, "%s:%d", prefix, (int)(serial++ % 8));
   else sprintf(y->key, "%s:%llu", prefix, (unsigned long long)serial++);
   y->releasing = 0; y->started = now_ns();
-  char owner[32]; sprintf(owner, "owner-%d", c->fd);
-  if (!strcmp(mode, "redis")) command(c, 6, (const char *[]){"SET", y->key, owner, "NX", "PX", "30000"});
-  else command(c, 5, (const char *[]){"LOCK.ACQUIRE", y->key, owner, "TTL", "30000"});
+  if (script) sprintf(y->owner, "%032llx", (unsigned long long)serial * 0x9e3779b97f4a7c15ull); // a token each
+  else sprintf(y->owner, "owner-%d", c->fd);
+  if (strcmp(mode, "resplock")) command(c, 6, (const char *[]){"SET", y->key, y->owner, "NX", "PX", "30000"});
+  else command(c, 5, (const char *[]){"LOCK.ACQUIRE", y->key, y->owner, "TTL", "30000"});
 }
 static void send_release(conn *c, cycle *y) {
   y->releasing = 1; y->acquired = now_ns();
-  char owner[32]; sprintf(owner, "owner-%d", c->fd);
-  if (!strcmp(mode, "redis")) command(c, 2, (const char *[]){"DEL", y->key});
-  else command(c, 3, (const char *[]){"LOCK.RELEASE", y->key, owner});
+  if (script) command(c, 5, (const char *[]){"EVALSHA", sha, "1", y->key, y->owner});
+  else if (!strcmp(mode, "redis")) command(c, 2, (const char *[]){"DEL", y->key});
+  else command(c, 3, (const char *[]){"LOCK.RELEASE", y->key, y->owner});
+}
+// makes the script known, and takes its SHA1 from the reply
+static int load_script(conn *c) {
+  command(c, 3, (const char *[]){"SCRIPT", "LOAD", script});
+  char in[64]; int n = 0, k;
+  if (write(c->fd, c->out, c->out_len) != c->out_len) return 0;
+  for (c->out_len = 0; n < 47 && (k = read(c->fd, in + n, 47 - n)) > 0; n += k);
+  if (n != 47 || strncmp(in, "$40\r\n", 5)) return 0;
+  memcpy(sha, in + 5, 40); return 1;
 }
 // the length of the reply at p, 0 while it is incomplete
 static int reply_len(const char *p, const char *end) {
@@ -123,11 +135,11 @@ static void flush(conn *c) {
   }
 }
 int main(int argc, char **argv) {
-  for (int o; (o = getopt(argc, argv, "h:p:c:P:d:w:m:k:s")) != -1;) switch (o) {
+  for (int o; (o = getopt(argc, argv, "h:p:c:P:d:w:m:k:sS:")) != -1;) switch (o) {
     case 'h': host = optarg; break; case 'p': port = atoi(optarg); break;
     case 'c': conns = atoi(optarg); break; case 'P': depth = atoi(optarg); break;
     case 'd': seconds = atof(optarg); break; case 'w': warmup = atof(optarg); break;
-    case 'm': mode = optarg; break; case 'k': prefix = optarg; break; case 's': shared_names = 1; break;
+    case 'm': mode = optarg; break; case 'k': prefix = optarg; break; case 's': shared_names = 1; break; case 'S': script = optarg; break;
     default: return 2;
   }
   if (depth < 1 || depth > DEPTH_MAX || conns < 1) { fprintf(stderr, "lockbench: bad -c or -P\n"); return 2; }
@@ -136,6 +148,7 @@ int main(int argc, char **argv) {
   for (int i = 0; i < conns; i++) {
     conn *c = &all[i]; c->fd = socket(AF_INET, SOCK_STREAM, 0);
     if (connect(c->fd, (void *)&to, sizeof to)) { perror("connect"); return 1; }
+    if (script && !i && !load_script(c)) { fprintf(stderr, "lockbench: SCRIPT LOAD failed\n"); return 1; }
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     fcntl(c->fd, F_SETFL, O_NONBLOCK); c->ring = calloc(depth, sizeof(cycle));
     epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &(struct epoll_event){.events = EPOLLIN, .data.ptr = c});

@@ -8,6 +8,8 @@ import os
 import subprocess
 from typing import Any
 
+from redis.lock import Lock
+
 from bench.report import Point
 from bench.servers import ROOT, BenchError, Server, find_program
 
@@ -33,12 +35,23 @@ class Lockbench:
         if done.returncode:
             raise BenchError(f"{compiler} cannot build {source}:\n{done.stderr.strip()}")
 
-    def command(self, server: Server, point: Point, seconds: float, warmup_s: float) -> list[str]:
-        """The command line of one run against a server."""
+    def command(
+        self,
+        server: Server,
+        point: Point,
+        seconds: float,
+        warmup_s: float,
+        by_script: bool = False,
+    ) -> list[str]:
+        """The command line of one run against a server.
+
+        by_script: as redis-py's Lock does, SET NX PX and a script that releases.
+        """
         # Names of its own: the last run has left the locks held that it was about to release.
         prefix = f"bench-{next(self._numbers)}"
+        mode = ("script", "-S", Lock.LUA_RELEASE_SCRIPT) if by_script else (server.mode,)
         return [
-            *(str(self._binary), "-m", server.mode, "-p", str(server.port)),
+            *(str(self._binary), "-m", *mode, "-p", str(server.port)),
             *("-c", str(point.connections), "-P", str(point.pipeline)),
             *("-d", str(seconds), "-w", str(warmup_s), "-k", prefix),
         ]
