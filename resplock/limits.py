@@ -64,6 +64,8 @@ SCRIPTS_MAX = 1_000
 """Scripts that are known; the one that was used longest ago goes first."""
 SCRIPTS_BYTES_MAX = 512 * 1024
 """Bytes of their sources together. What is compiled of them takes up to 300 times as much memory."""
+SCRIPT_NATIVE_STEPS = 20
+"""Steps of a script that needs no interpreter."""
 SCRIPT_CALL_STEPS = 25
 """Steps of one redis.call."""
 SCRIPT_WORD_STEPS = 10

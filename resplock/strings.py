@@ -9,6 +9,7 @@ Sources: https://redis.io/docs/latest/commands; `DELIFEQ` is Valkey's, `DELEX` o
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from resplock.errors import CommandError
@@ -175,10 +176,20 @@ def _set(argv: list[bytes], db: int) -> SetString:
     name, value = lock_of(argv[1], db), _value(argv[2])
     if len(argv) == 3:
         return SetString(name, value)
-    options = _Options(argv[3:], _OF_SET)
-    ttl_ms, at_ms = options.times(argv)
+    read = _set_options if len(argv) <= _REMEMBERED_WORDS_MAX else _set_options.__wrapped__
+    return SetString(name, value, *read(*argv[3:]))
+
+
+_REMEMBERED_WORDS_MAX = 8
+
+
+@lru_cache(maxsize=512)
+def _set_options(*words: bytes) -> tuple[int, str, int, bool]:
+    """`ttl_ms`, `condition`, `at_ms` and `gives_old` of a SET. Clients send the same words again."""
+    options = _Options(list(words), _OF_SET)
+    ttl_ms, at_ms = options.times([b"set"])
     condition = "NX" if b"NX" in options.others else "XX" if b"XX" in options.others else ""
-    return SetString(name, value, ttl_ms, condition, at_ms, b"GET" in options.others)
+    return ttl_ms, condition, at_ms, b"GET" in options.others
 
 
 def _setnx(argv: list[bytes], db: int) -> SetString:

@@ -15,7 +15,10 @@ from resplock.script.failures import BudgetExceeded, Raised, Refusal
 from resplock.script.parser import parse
 from resplock.script.replies import Failure, Reply, from_lua
 from resplock.script.run import CallRedis, Run
+from resplock.script.shape import shape_of
 from resplock.script.values import Table, Value, shown
+
+_SHAPE_TOKENS_MAX: Final = 150
 
 
 def script_sha1(source: bytes) -> bytes:
@@ -26,7 +29,7 @@ def script_sha1(source: bytes) -> bytes:
 class Program:
     """A compiled script."""
 
-    __slots__ = ("_body", "flags", "sha", "tokens")
+    __slots__ = ("_body", "flags", "sha", "shape", "tokens")
 
     def __init__(self, source: bytes) -> None:
         """Raises Refusal when the source is no Lua, or outside of the subset."""
@@ -39,6 +42,8 @@ class Program:
         """Those of its first line; None when it has no such line."""
         tree, tokens = parse(code)
         self.tokens: Final = tokens
+        self.shape: Final = shape_of(tree) if tokens <= _SHAPE_TOKENS_MAX else b""
+        """What it does, whatever it is written like; empty when it is too long for this to be told."""
         self._body: Final = compile_function(tree)
 
     def run(self, keys: list[bytes], argv: list[bytes], call_redis: CallRedis) -> tuple[Reply, int]:

@@ -31,6 +31,7 @@ from resplock.script import Status as StatusReply
 from resplock.script.shebang import NO_WRITES
 from resplock.state import strings
 from resplock.state.ledger import Ledger
+from resplock.state.native import NATIVES
 from resplock.strings import GRAMMARS
 from resplock.types import LockName, key_of
 
@@ -67,12 +68,21 @@ def evaluate(ledger: Ledger, operation: Evaluate, index: int) -> Scripted | Busy
     if ledger.script_steps_left <= 0:
         return _BUSY
     try:
-        program = _program(ledger, operation)
+        if operation.by_sha:
+            program = ledger.scripts.use(operation.script.lower())
+        else:
+            program = _learned(ledger, script_sha1(operation.script), operation.script)
     except Refusal as refusal:
         return _refused(refusal)
     if program is None:
         return _NO_SCRIPT
     flags = program.flags
+    native = NATIVES.get(program.shape)
+    if native is not None and flags is None and not operation.read_only:
+        done = native(ledger, operation, index)
+        if done is not None:
+            ledger.script_steps_left -= limits.SCRIPT_NATIVE_STEPS
+            return done
     if operation.read_only and flags is not None and NO_WRITES not in flags:
         return _MAY_WRITE
     keys = [key_of(name) for name in operation.names]
@@ -119,12 +129,6 @@ def scripted(reply: Reply) -> Scripted:
 def _refused(refusal: Refusal) -> Scripted:
     text = f"ERR {refusal.reply}"
     return scripted(Failure(text.encode().replace(b"\r", b" ").replace(b"\n", b" ")))
-
-
-def _program(ledger: Ledger, operation: Evaluate) -> Program | None:
-    if operation.by_sha:
-        return ledger.scripts.use(operation.script.lower())
-    return _learned(ledger, script_sha1(operation.script), operation.script)
 
 
 def _learned(ledger: Ledger, sha: bytes, source: bytes) -> Program:

@@ -55,7 +55,7 @@ from resplock.operations import (
 from resplock.state import ends
 from resplock.state.granting import PLAIN, is_free_for
 from resplock.state.handover import leave, promote
-from resplock.state.ledger import Ledger
+from resplock.state.ledger import Ledger, Slot
 from resplock.state.records import NOBODYS, Hold, Lock, Mode, heard, with_hold
 from resplock.strings import GRAMMARS, TOO_LONG, integer
 from resplock.types import LockName
@@ -281,6 +281,16 @@ def _change(ledger: Ledger, name: LockName, hold: Hold | None, value: bytes, ind
 def delete(ledger: Ledger, operation: Delete, index: int) -> Number:
     """DEL of one key."""
     return YES if delete_key(ledger, operation.name, index) else NO
+
+
+def delete_plain(ledger: Ledger, slot: Slot, name: LockName, lock: Lock) -> None:
+    """DEL of a plain lock that is not overdue (`Lock.extra` is None), in its slot."""
+    hold = lock.holds[0]
+    ledger.means.observe(name, ledger.clock_ms - hold.acquired_ms)
+    ledger.drop_plain(slot, name, lock)
+    ledger.totals.releases += 1
+    if ledger.keeps_events:
+        ledger.tell("deleted", name, hold.owner, hold.version)
 
 
 def _delete_all(ledger: Ledger, operation: DeleteAll, index: int) -> Number | Busy:

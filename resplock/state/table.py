@@ -409,11 +409,7 @@ class LockTable(Ledger):
             return strings.NO
         if lock.extra is not None or 0 < lock.next_deadline_ms <= self.clock_ms:
             return strings.delete(self, operation, index)
-        hold = lock.holds[0]
-        self.means.observe(name, self.clock_ms - hold.acquired_ms)
-        self.drop_plain(slot, name, lock)
-        self.totals.releases += 1
-        self.tell("deleted", name, hold.owner, hold.version)
+        strings.delete_plain(self, slot, name, lock)
         return strings.YES
 
     # --- shared steps ----------------------------------------------------------------------------

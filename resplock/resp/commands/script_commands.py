@@ -47,6 +47,8 @@ def _evaluation(by_sha: bool, read_only: bool) -> Parse:
 def _keys_and_arguments(
     argv: list[bytes], db: int
 ) -> tuple[tuple[LockName, ...], tuple[bytes, ...]]:
+    if argv[2] == b"1" and len(argv) > 3 and 0 < len(argv[3]) <= limits.KEY_BYTES_MAX:  # usual
+        return (lock_name(db, argv[3]),), tuple(argv[4:])
     count = integer(argv[2])
     if count > len(argv) - 3:
         raise CommandError("Number of keys can't be greater than number of args")
