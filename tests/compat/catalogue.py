@@ -129,7 +129,7 @@ RESP_COMPATIBILITY = Suite(
     modes=tuple(mode for mode in BOTH_SIZES_AND_PROTOCOLS if mode.protocol == 2),
     command=_resp_compatibility,
     parse=parsing.resp_compatibility,
-    known={"unknown command": "resplock has no such command."},
+    known={"unknown command": "resplock has no such command"},
     prepare=_select_cases,
 )
 
@@ -212,7 +212,7 @@ LOCK_LIBRARIES = (
     _lock_library("celery-once", "celery-once==3.0.1", "redis==8.1.0"),
     _lock_library(
         *("python-redis-lock", "python-redis-lock==4.0.1", "redis==8.1.0"),
-        known={"Unknown Redis command": "It signals who waits through a list (LPUSH, BLPOP)."},
+        known={"Unknown Redis command": "it signals who waits through a list (LPUSH, BLPOP)"},
     ),
     _lock_library("redlock-ng", "redlock-ng==2.0.4"),
     _lock_library("sherlock", "sherlock==0.4.1", "redis==8.1.0"),

@@ -102,11 +102,7 @@ def _failures(outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield "## What fails, and why\n"
     found = False
     for suite, group in _by_suite(outcomes):
-        lines = [
-            f"- {_shown(case.name)} ({modes}): {_why(case, outcome)}"
-            for case, outcome, modes in _in_modes(group, FAILED)
-        ]
-        if lines:
+        if lines := list(_failures_of(group)):
             found = True
             yield f"**{suite.library}**, {suite.what}:\n"
             yield "\n".join([*lines, ""])
@@ -114,11 +110,20 @@ def _failures(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield "Nothing.\n"
 
 
-def _why(case: Case, outcome: Outcome) -> str:
-    known = outcome.explain(case)
-    if case.name in outcome.also_on_redis:
-        known = f"fails on Redis too. {known}".strip()
-    return f"{known} `{_code(case.reason)}`" if known else f"`{_code(case.reason)}`"
+def _failures_of(group: Sequence[Outcome]) -> Iterator[str]:
+    """What has one known reason, together; then the others, each with what it says itself."""
+    explained: dict[tuple[str, str], list[str]] = {}
+    alone = []
+    for case, outcome, modes in _in_modes(group, FAILED):
+        also = "fails on Redis too" if case.name in outcome.also_on_redis else ""
+        why = outcome.explain(case) or also
+        if why:
+            explained.setdefault((modes, why), []).append(case.name)
+        else:
+            alone.append(f"- {case.name} ({modes}): `{case.reason.replace('`', chr(39))}`")
+    for (modes, why), names in explained.items():
+        yield f"- {why} ({modes}): {'; '.join(names)}"
+    yield from alone
 
 
 def _skips(outcomes: Sequence[Outcome]) -> Iterator[str]:
@@ -172,11 +177,3 @@ def _in_modes(group: Sequence[Outcome], kind: str) -> Iterator[tuple[Case, Outco
     for name, (case, outcome) in first.items():
         everywhere = len(modes[name]) == len(group)
         yield case, outcome, "everywhere" if everywhere else "; ".join(modes[name])
-
-
-def _shown(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _code(text: str) -> str:
-    return text.replace("`", "'")

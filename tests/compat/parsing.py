@@ -52,12 +52,16 @@ def mocha(report: Path, printed: str) -> list[Case]:
 
 
 def json_lines(report: Path, printed: str) -> list[Case]:
-    """What our programs print: a line `{"case": name, "outcome": ..., "reason": ...}` for each."""
+    """What our programs print: a line `{"case": name, "outcome": ..., "reason": ...}` for each, and
+    `{"end": true}` when nothing is left to do."""
     cases = []
-    for line in printed.splitlines():
+    lines = printed.splitlines()
+    for line in lines:
         if line.startswith('{"case"'):
             told = json.loads(line)
-            cases.append(Case(told["case"], told["outcome"], one_line(told.get("reason", ""))))
+            cases.append(Case(told["case"], told["outcome"], one_line(told["reason"])))
+    if '{"end": true}' not in lines:
+        cases.append(Case("the program comes to its end", FAILED, one_line(" ".join(lines[-8:]))))
     return cases
 
 

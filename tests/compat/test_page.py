@@ -33,16 +33,17 @@ def test_a_row_for_each_mode():
 
 
 def test_failures_are_told_once_with_their_reasons():
-    mine = suite(waits="It wants lists.")
-    failures = [Case("waits", FAILED, "no LPUSH"), Case("polls", FAILED, "`late`")]
+    mine = suite(waits="It wants lists")
+    failures = [Case(name, FAILED, "`late`") for name in ("waits", "polls", "stops")]
     outcomes = [
         Outcome(mine, ONE, failures, 1.0, also_on_redis=frozenset(["polls"])),
         Outcome(mine, THREE, failures[:1], 1.0),
     ]
     page = render(outcomes, "")
-    assert "| lockery | 2.1 | its tests | one node | 0 | 2 (1 on Redis too) |  |" in page
-    assert "- waits (everywhere): It wants lists. `no LPUSH`\n" in page
-    assert "- polls (one node): fails on Redis too. `'late'`\n" in page
+    assert "| lockery | 2.1 | its tests | one node | 0 | 3 (1 on Redis too) |  |" in page
+    assert "- It wants lists (everywhere): waits\n" in page
+    assert "- fails on Redis too (one node): polls\n" in page
+    assert "- stops (one node): `'late'`\n" in page
 
 
 def test_what_could_not_be_fetched_is_said():

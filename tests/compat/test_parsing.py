@@ -46,10 +46,19 @@ def test_json_lines_between_other_output(tmp_path):
     printed = (
         'a warning\n{"case": "takes", "outcome": "passed", "reason": "in 3 ms"}\n'
         '{"ask": "kill leader"}\n{"case": "waits", "outcome": "failed", "reason": "never"}\n'
+        '{"end": true}\n'
     )
     assert parsing.json_lines(tmp_path, printed) == [
         Case("takes", PASSED, "in 3 ms"),
         Case("waits", FAILED, "never"),
+    ]
+
+
+def test_a_program_that_breaks_off(tmp_path):
+    printed = '{"case": "takes", "outcome": "passed", "reason": ""}\nTypeError: x\n'
+    assert parsing.json_lines(tmp_path, printed) == [
+        Case("takes", PASSED),
+        Case("the program comes to its end", FAILED, f"{printed.splitlines()[0]} TypeError: x"),
     ]
 
 

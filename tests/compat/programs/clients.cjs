@@ -243,4 +243,6 @@ async function judge(title, body) {
   }
 }
 
-main().then(() => process.exit(0));
+main().then(() => {
+  process.stdout.write('{"end": true}\n', () => process.exit(0));
+});

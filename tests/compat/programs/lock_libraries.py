@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import redis
-from telling import RUN, ask, judge
+from telling import RUN, ask, end, judge
 
 HOST, PORT = RUN["host"], RUN["port"]
 URL = f"redis://{HOST}:{PORT}/0"
@@ -271,6 +271,7 @@ def main() -> None:
         judge(
             "the leader is killed: a lock that was held still is, with its version", cases.survive
         )
+    end()
 
 
 main()

@@ -13,7 +13,7 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import LockNotOwnedError, NoScriptError
 from redis.lock import Lock
 from redis.sentinel import Sentinel
-from telling import RUN, ask, described, judge
+from telling import RUN, ask, described, end, judge
 from workers import Workers, insist
 
 Client = Any
@@ -195,6 +195,7 @@ def main() -> None:
         if RUN["nodes"] > 1:
             for name, body in CASES_WITH_A_KILLED_LEADER.items():
                 judge(name, lambda body=body: body(client))
+    end()
 
 
 main()

@@ -39,6 +39,11 @@ def described(errors: Counter[str]) -> str:
     return f"errors that reached the program: {parts}"
 
 
-def _print(told: dict[str, str]) -> None:
+def end() -> None:
+    """All cases were run."""
+    _print({"end": True})
+
+
+def _print(told: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
