@@ -94,6 +94,16 @@ SCRIPT_FRAMES_MAX = 300
 at least 6 for each call of a Lua function."""
 SCRIPT_REPLY_DEPTH_MAX = 16
 """How deep a reply's arrays may nest."""
+TRANSACTION_STEPS_PER_ENTRY = 16_384
+"""Commands of all transactions in one entry, and the keys that they name and watch, before the others
+are answered -BUSY: about 100 ms. Commands within one transaction that take more are refused."""
+TRANSACTION_PAGE_STEPS = 1_024
+"""What a page of LOCK.LIST or SCAN within a transaction counts for."""
+TRANSACTION_REPLY_BYTES_MAX = 4 << 20
+"""When the replies within one transaction are longer, the commands behind them are refused."""
+WATCHED_MAX = 65_536
+"""Keys whose changes are counted because of WATCH. The one watched longest ago goes first, and the
+transactions that rely on it are given up."""
 
 # --- commands ------------------------------------------------------------------------------------
 
@@ -159,6 +169,15 @@ QUERY_BUFFER_BYTES_MAX = 256 * 1024
 """Bytes of one connection that wait to be parsed before its socket is read no further."""
 COMMAND_BYTES_MAX = 1 << 20
 """The longest single command, all its arguments together."""
+TRANSACTION_COMMANDS_MAX = 1024
+"""Commands that one connection queues between MULTI and EXEC."""
+TRANSACTION_SLOW_MAX = 64
+"""How many of them may be of those that are usually alone in an entry, such as LOCK.KEEPALIVE."""
+TRANSACTION_BYTES_MAX = 1 << 20
+"""Bytes of their arguments, with TRANSACTION_ARGUMENT_BYTES for each."""
+TRANSACTION_ARGUMENT_BYTES = 64
+WATCHED_PER_CONNECTION = 1024
+"""Keys that one connection watches."""
 OUTPUT_BUFFER_BYTES_MAX = 1 << 20
 """Replies that a client leaves unread before it is disconnected."""
 PUSHED_BYTES_MAX = 32 << 20

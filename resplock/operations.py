@@ -313,6 +313,31 @@ class FlushScripts(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4
     """SCRIPT FLUSH: no script is known any more. Answer: Done."""
 
 
+# Transactions. `resplock.state.transactions` carries them out.
+
+
+class Look(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=80):
+    """A query as a step of a transaction: it sees what the steps before it have done."""
+
+    query: Query
+
+
+class Watch(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=81):
+    """WATCH. Answer: Watched."""
+
+    names: tuple[LockName, ...]
+
+
+class Execute(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=82):
+    """EXEC: all of the steps, with nothing between them, if none of the `watched` has changed.
+
+    Each of those has the number that Watched gave. Steps do not wait in line. Answer: Executed.
+    """
+
+    steps: tuple[Operation, ...] = ()
+    watched: tuple[tuple[LockName, Natural], ...] = ()
+
+
 Operation: TypeAlias = (
     Acquire
     | Release
@@ -343,6 +368,9 @@ Operation: TypeAlias = (
     | Evaluate
     | LoadScript
     | FlushScripts
+    | Look
+    | Watch
+    | Execute
 )
 
 
@@ -717,6 +745,24 @@ class Scripted(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=64):
     resp3: bytes = b""
 
 
+class Advised(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=31):
+    """An Advice that is an answer by itself, among others."""
+
+    advice: Advice
+
+
+class Watched(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=81):
+    """The numbers of the changes that these keys have had last, in the order of the Watch."""
+
+    numbers: tuple[Natural, ...]
+
+
+class Executed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=82):
+    """What came of each step of a transaction; None: a watched key has changed, nothing was done."""
+
+    results: tuple[Told, ...] | None
+
+
 class Values(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=66):
     """Several values, in the order in which they were asked for; None where there is none."""
 
@@ -751,6 +797,8 @@ Outcome: TypeAlias = (
     | Busy
     | Replied
     | Scripted
+    | Watched
+    | Executed
 )
 """What `apply` answers."""
 
@@ -881,6 +929,10 @@ class Stats(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=22):
 
 
 Answer: TypeAlias = LockInfo | None | LockPage | int | Advice | Stats | Replied | Scripted | KeyPage
+
+
+Told: TypeAlias = Outcome | LockInfo | LockPage | KeyPage | Stats | Advised | int | None
+"""Outcomes and answers, side by side."""
 
 
 def encode_run(operations: list[Operation]) -> bytes:

@@ -22,15 +22,10 @@ from resplock.node.administration import Request
 from resplock.node.runs import Result
 from resplock.operations import (
     Advice,
-    KeyPage,
-    LockInfo,
-    LockPage,
+    Advised,
     Operation,
-    Outcome,
     Query,
-    Replied,
-    Scripted,
-    Stats,
+    Told,
     Unapplied,
 )
 from resplock.raft.messages import PeerError
@@ -73,26 +68,7 @@ class Refused(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=30):
     text: str
 
 
-class Advised(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=31):
-    """An Advice that is an answer by itself on the wire."""
-
-    advice: Advice
-
-
-_Packed: TypeAlias = (
-    Outcome
-    | Unapplied
-    | LockInfo
-    | LockPage
-    | KeyPage
-    | Stats
-    | Replied
-    | Scripted
-    | Refused
-    | Advised
-    | int
-    | None
-)
+_Packed: TypeAlias = Told | Unapplied | Refused
 
 
 class Results(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):

@@ -430,7 +430,8 @@ class _Writer:
         more = "at < count" + (f" and argv[at].upper() not in {table}" if table else "")
         with self.indented(f"while {more}:"):
             self.scalar(argument, self.take(), "item")
-            self.line(f"{items}.append(item)")
+            is_name = isinstance(argument, Key) and self.command.builds
+            self.line(f"{items}.append({'prefixes[db] + item' if is_name else 'item'})")
         if table:
             missing = self.bound(f"missing_{argument.target}", self.errors.missing(argument))
             with self.indented(f"if not {items}:"):
@@ -553,7 +554,8 @@ def _values(arguments: tuple[Argument, ...]) -> Iterator[Argument]:
 
 def _field_of(argument: Argument) -> str:
     """Where its value goes in an Operation."""
-    return "name" if isinstance(argument, Key) and not argument.counted else argument.target
+    is_one_key = isinstance(argument, Key) and not (argument.counted or argument.multiple)
+    return "name" if is_one_key else argument.target
 
 
 def _as_operand(argument: Argument) -> str:

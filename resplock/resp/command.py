@@ -45,6 +45,7 @@ class Group(StrEnum):
     STRING = "string"
     GENERIC = "generic"
     SCRIPTING = "scripting"
+    TRANSACTIONS = "transactions"
     CONNECTION = "connection"
     SERVER = "server"
     RAFT = "raft"
@@ -73,6 +74,7 @@ class Flag(StrEnum):
     PUBSUB = "pubsub"
     SENTINEL = "sentinel"
     SKIP_MONITOR = "skip_monitor"
+    SKIP_SLOWLOG = "skip_slowlog"
     NO_MANDATORY_KEYS = "no_mandatory_keys"
 
 
@@ -212,6 +214,11 @@ class Command:
             return len(self.words) + 1
         return len(self.words) + sum(map(least_size, self.arguments))
 
+    def has_arity(self, argv: list[bytes]) -> bool:
+        """Whether a call has a number of words that it may have."""
+        count, arity = len(argv), self.arity
+        return count == arity if arity > 0 else count >= -arity
+
     @cached_property
     def arity(self) -> int:
         """As in Redis: the number of words, or minus the smallest number when it may vary."""
@@ -226,6 +233,8 @@ class Command:
         text = f"wrong number of arguments for '{self.full_name}' command"
         if self.group in (Group.LOCK, Group.RAFT):
             text += f", usage: {self.syntax}"
+        if self.name == "EXEC":
+            return CommandError(f"Transaction discarded because of: {text}", "EXECABORT")
         return CommandError(text)
 
     # --- what COMMAND and the access rules show ---
@@ -251,6 +260,8 @@ class Command:
             found.append("keyspace")
         if self.group is Group.SCRIPTING and not is_container:
             found.append("scripting")
+        if self.group is Group.TRANSACTIONS:
+            found.append("transaction")
         if Flag.READONLY in flags and self.group is not Group.SCRIPTING:
             found.append("read")
         if Flag.WRITE in flags:

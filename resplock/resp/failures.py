@@ -77,6 +77,11 @@ ERRORS: dict[str, ErrorCode] = {
             "No script with this SHA1 is known: it was never loaded, or it has been forgotten.",
             "Send its source with EVAL. Nothing was done.",
         ),
+        ErrorCode(
+            "EXECABORT",
+            "A command was refused when it was queued, so EXEC has run none of them.",
+            "Correct the command that was refused. Nothing was done.",
+        ),
         ErrorCode("NOAUTH", "A password is required.", "AUTH or HELLO with AUTH first."),
         ErrorCode(
             "WRONGPASS", "The user or the password is wrong.", "Correct it; nothing has changed."

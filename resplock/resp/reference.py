@@ -47,6 +47,10 @@ _TITLES = {
             "have a fixed number of steps and bytes, and touch no key that they do not declare."
         ),
     ),
+    Group.TRANSACTIONS: (
+        "Transactions",
+        "As in Redis: commands queued after MULTI are one command of the log.",
+    ),
     Group.GENERIC: ("The keyspace", "As in Redis. A key is a lock, however it was taken."),
     Group.RAFT: ("Raft", "The cluster, for operators and health checks."),
     Group.CLUSTER: (

@@ -225,6 +225,7 @@ def _value_encoders(protocol: int) -> Encoders:
 
 
 NIL: Final = {2: b"$-1\r\n", 3: b"_\r\n"}
+NO_ARRAY: Final = {2: b"*-1\r\n", 3: b"_\r\n"}
 VALUE_ENCODERS: Final[dict[int, Encoders]] = {
     protocol: _value_encoders(protocol) for protocol in (2, 3)
 }
@@ -534,9 +535,25 @@ def _outcome_encoders(protocol: int) -> Encoders:
         ops.Cancelled: _cancelled,
         ops.Refused: _refused,
         ops.Done: _done,
+        ops.Watched: _done,
+        ops.Executed: _executed_encoder(protocol),
         **_string_encoders(protocol),
         **_UNAPPLIED,
     }
+
+
+def _executed_encoder(protocol: int) -> Encoder:
+    """The array of what came of each step, or that there is none."""
+    nil = NO_ARRAY[protocol]
+
+    def executed(outcome: ops.Executed) -> bytes:
+        if outcome.results is None:
+            return nil
+        encoders = ENCODERS[protocol]
+        parts = [encoders[type(result)](result) for result in outcome.results]
+        return b"*%d\r\n%b" % (len(parts), b"".join(parts))
+
+    return executed
 
 
 OUTCOME_ENCODERS: Final[dict[int, Encoders]] = {
@@ -594,9 +611,14 @@ PIPELINE_ENCODERS: Final[dict[int, PipelineEncoders]] = {
 # --- answers -------------------------------------------------------------------------------------
 
 
-def encode_answer(answer: ops.Answer | ops.Unapplied, protocol: int) -> bytes:
+def encode_answer(answer: ops.Answer | ops.Advised | ops.Unapplied, protocol: int) -> bytes:
     """The reply to the query that had this answer."""
     return ANSWER_ENCODERS[protocol][type(answer)](answer)
+
+
+def _advised_encoder(protocol: int) -> Encoder:
+    encode_advice = _map_encoder(shapes.ADVICE.fields, protocol)
+    return lambda answer: encode_advice(answer.advice)
 
 
 def _answer_encoders(protocol: int) -> Encoders:
@@ -621,6 +643,7 @@ def _answer_encoders(protocol: int) -> Encoders:
         bool: _boolean_2,  # a bool is an int
         ops.Advice: _map_encoder(shapes.ADVICE.fields, protocol),
         ops.Stats: _map_encoder(shapes.STATS.fields, protocol),
+        ops.Advised: _advised_encoder(protocol),
         **_string_encoders(protocol),
         **_UNAPPLIED,
     }

@@ -22,8 +22,10 @@ import structlog
 from resplock import limits
 from resplock.config import Settings
 from resplock.errors import CommandError
+from resplock.operations import Execute, Watch
 from resplock.resp.commands import Call, Command, Flag
 from resplock.resp.replies import Failure
+from resplock.server import transactions
 from resplock.server.clocks import now_ms
 from resplock.server.connection import Connection
 from resplock.server.engine import Engine
@@ -207,6 +209,14 @@ class Clients:
         assert self.local is not None
         self.local.run(connection, call)
 
+    def transact(self, connection: Connection, bound: Watch | Execute) -> None:
+        """Run WATCH or EXEC, which are answered with their outcome."""
+        assert self.local is not None
+        if isinstance(bound, Watch):
+            transactions.watch(connection, self._engine, bound)
+        else:
+            transactions.execute(connection, self._engine, self.local.answer)
+
     # --- the sweep -------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -262,7 +272,7 @@ class Clients:
             if overdue:
                 self.close(connection, overdue)
             else:
-                self._held += connection.parser.buffered + watched.unsent
+                self._held += connection.parser.buffered + watched.unsent + connection.queued_bytes
                 self._held += self.pubsub.of(connection).bytes + self.events.bytes_of(connection)
 
     def _begin_sweep(self, stamp_ms: int) -> None:

@@ -43,14 +43,16 @@ from resplock.operations import (
     Acquire,
     AcquireAll,
     ClientId,
+    Execute,
     Flush,
     Granted,
     Operation,
     Options,
     Query,
+    Watch,
 )
 from resplock.resp.alike import LIKENESS_KEY_BYTES, Likeness, learn
-from resplock.resp.commands import COMMANDS, Call, Command, Meets, find
+from resplock.resp.commands import COMMANDS, Call, Command, Group, Meets, find
 from resplock.resp.parser import Parser
 from resplock.resp.replies import (
     ENCODERS,
@@ -62,7 +64,10 @@ from resplock.resp.replies import (
     encode_error,
     encode_results,
 )
+from resplock.server import transactions
 from resplock.server.flushing import Flushing
+from resplock.server.transactions import AT_ONCE, Transaction
+from resplock.types import LockName
 
 if TYPE_CHECKING:
     from resplock.server.clients import Clients
@@ -72,6 +77,7 @@ PROPOSALS = {
     spelling: cast("Callable[[list[bytes], int], Operation]", command.bind)
     for name, command in COMMANDS.items()
     if command.meets is Meets.PROPOSE and command.goes_along
+    if command.group is not Group.TRANSACTIONS
     for spelling in (name, name.lower())
 }
 """The binders of the commands that are proposed, by the name in capitals or in small letters. What
@@ -112,6 +118,8 @@ class Skip(enum.Enum):
 
 _PROPOSE = Meets.PROPOSE
 """A name that the hottest path finds with one look."""
+
+_QUEUED = Simple("QUEUED")
 
 _SHUTTING_DOWN = Failure(
     "UNBLOCKED",
@@ -165,13 +173,17 @@ class Connection(asyncio.Protocol):
         self._likes: dict[bytes, Likeness] = {}
         self._muted = False
         self._skip = Skip.NO
-        self._plain = True  # it neither skips replies nor is a subscriber in RESP2
+        self._plain = True  # it is in no MULTI, skips no replies, and is no subscriber in RESP2
         self._backlog: deque[list[bytes]] = deque()
         self._outstanding = 0
         self._outstanding_meets: Meets | None = (
             Meets.PROPOSE
         )  # None: the last of it may wait in line
         self._wanted: Acquire | AcquireAll | None = None  # what it waited for last
+        self.transaction: Transaction | None = None
+        """What it has queued since MULTI."""
+        self.watched: dict[LockName, int] = {}
+        """The keys that it watches, with what WATCH was told of each."""
         self._client_id: ClientId | None = None  # its name in the log, once it has one
         self._log_serial = 0
         self.holds_on_close = False
@@ -389,23 +401,34 @@ class Connection(asyncio.Protocol):
         may_block = options.wait_ms > 0 and options.blocking
         if not may_block and not options.on_close:
             return False
-        engine = self._engine
-        if engine.node.departing >= DISCONNECTS_QUEUED_MAX:
-            raise CommandError(
-                "too many clients have gone while there is no leader; nothing was done", "BUSY"
-            )
-        if self._client_id is None:
-            self._client_id = engine.node.client_id(self._log_serial or self.id)
-        operation = replace(operation, options=replace(options, client=self._client_id))
-        self.holds_on_close = self.holds_on_close or options.on_close
+        operation = self._named(operation, options)
         if not may_block:
             self._submit([operation])
             return True
         self._outstanding += 1
         self._outstanding_meets = None
         self._wanted = operation
-        engine.submit_waiting(self, operation)
+        self._engine.submit_waiting(self, operation)
         return True
+
+    def _named(self, operation: Acquire | AcquireAll, options: Options) -> Acquire | AcquireAll:
+        """The operation with the name of this connection, to which it is attached. Raises BUSY."""
+        node = self._engine.node
+        if node.departing >= DISCONNECTS_QUEUED_MAX:
+            raise CommandError(
+                "too many clients have gone while there is no leader; nothing was done", "BUSY"
+            )
+        if self._client_id is None:
+            self._client_id = node.client_id(self._log_serial or self.id)
+        self.holds_on_close = self.holds_on_close or options.on_close
+        return replace(operation, options=replace(options, client=self._client_id))
+
+    def named(self, operation: Operation) -> Operation:
+        """The operation, attached to this connection if it asks for a hold ONCLOSE. Raises BUSY."""
+        if not isinstance(operation, Acquire | AcquireAll) or operation.options is None:
+            return operation
+        options = operation.options
+        return self._named(operation, options) if options.on_close else operation
 
     def _find(self, argv: list[bytes]) -> Command:
         """The command; one that there is not is skipped by CLIENT REPLY SKIP like any other."""
@@ -414,6 +437,8 @@ class Connection(asyncio.Protocol):
         except CommandError:
             if self._skip is not Skip.NO and not self._outstanding:
                 self._go_on_skipping()
+            if self.transaction is not None:
+                self.transaction.break_off()
             raise
 
     def _may_propose(self) -> bool:
@@ -437,6 +462,8 @@ class Connection(asyncio.Protocol):
         if self._skip is not Skip.NO:
             self._go_on_skipping()
         self._clients.permit(self, command)
+        if self.transaction is not None and self._queues(self.transaction, command, argv):
+            return True
         bound = command.bind(argv, self.db)
         if self._only_subscribes and command.name not in _FOR_SUBSCRIBERS:
             raise CommandError(
@@ -463,12 +490,28 @@ class Connection(asyncio.Protocol):
         elif isinstance(bound, Flush):
             self.await_delivery()
             Flushing(self._engine, self, bound).begin()
+        elif isinstance(bound, Watch | Execute):
+            self._clients.transact(self, bound)
         elif not (
             isinstance(bound, Acquire | AcquireAll)
             and bound.options is not None
             and self._attach(bound, bound.options)
         ):
             self._submit([cast(Operation, bound)])
+        return True
+
+    def _queues(self, transaction: Transaction, command: Command, argv: list[bytes]) -> bool:
+        """Keep a command for EXEC; False for one that is run at once."""
+        if command.name in AT_ONCE and command.has_arity(argv):
+            return False
+        self._last = command
+        try:
+            transaction.queue(command, argv)
+        except CommandError:
+            if command.name == "EXEC":
+                transactions.abandon(self)
+            raise
+        self.reply(_QUEUED)
         return True
 
     # --- replies out -----------------------------------------------------------------------------
@@ -643,6 +686,11 @@ class Connection(asyncio.Protocol):
             self._clients.events.leave(self)
         self._follow_mode()
 
+    def enter(self, transaction: Transaction | None) -> None:
+        """Queue commands there from now on, or run them again."""
+        self.transaction = transaction
+        self._follow_mode()
+
     def set_replies(self, mode: str) -> None:
         """CLIENT REPLY ON, OFF or SKIP."""
         self._muted = mode == "OFF" or (mode == "SKIP" and self._muted)
@@ -655,11 +703,13 @@ class Connection(asyncio.Protocol):
         self._follow_mode()
 
     def _follow_mode(self) -> None:
-        """What follows from the protocol, CLIENT REPLY and the subscriptions."""
+        """What follows from the protocol, CLIENT REPLY, the subscriptions and MULTI."""
         muted = self._muted or self._skip is Skip.THIS
         self._encoders = _MUTED if muted else _ENCODERS[self.protocol_version]
         self._pipeline_encoders = {} if muted else PIPELINE_ENCODERS[self.protocol_version]
-        self._plain = self._skip is Skip.NO and not self._only_subscribes
+        self._plain = (
+            self._skip is Skip.NO and not self._only_subscribes and self.transaction is None
+        )
 
     @property
     def _only_subscribes(self) -> bool:
@@ -683,6 +733,7 @@ class Connection(asyncio.Protocol):
         self._clients.pubsub.leave(self)
         self._clients.events.leave(self)
         self.subscriptions = 0
+        self.transaction, self.watched = None, {}
         self._follow_mode()
         self.authenticated = self.parser.authenticated = self._clients.open_to_all
 
@@ -711,11 +762,22 @@ class Connection(asyncio.Protocol):
     @property
     def memory(self) -> int:
         """About how many bytes wait in this process for this client to go on."""
-        held = self.parser.buffered + self.unsent + self._clients.pubsub.of(self).bytes
+        held = (
+            self.parser.buffered
+            + self.unsent
+            + self.queued_bytes
+            + self._clients.pubsub.of(self).bytes
+        )
         held += self._clients.events.bytes_of(self)
         if self._backlog:
             held += QUERY_BUFFER_BYTES_MAX + 64 * sum(map(len, self._backlog))
         return held
+
+    @property
+    def queued_bytes(self) -> int:
+        """About how many bytes are kept for EXEC."""
+        queued = 0 if self.transaction is None else self.transaction.bytes
+        return queued + sum(map(len, self.watched))
 
     @property
     def unsent(self) -> int:

@@ -16,6 +16,8 @@ Invariants (`check` recomputes them; tests and the simulator call it):
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from resplock import limits
 from resplock.operations import ClientId, Ended, Event, Outcome
 from resplock.state.backoff import HoldMeans
@@ -64,6 +66,12 @@ class Ledger:
         """How many steps the scripts of the present entry may still take."""
         self.keys_left = 0
         """How many keys the present entry's commands on several may still name."""
+        self.watched: OrderedDict[LockName, int] = OrderedDict()
+        """The number of the last change of each key that was watched lately; see `transactions`."""
+        self.changes = 0
+        """The largest of these numbers ever given."""
+        self.transaction_steps_left = 0
+        """How many steps the transactions of the present entry may still take."""
         self.totals = Totals()
         self.means = HoldMeans(self.totals)
         self.rates = Rates(self.totals)
@@ -115,6 +123,9 @@ class Ledger:
             del slot[name]
         was_held = before is not None and bool(before.holds)
         self.locks_by_db[name[0]] += bool(after.holds) - was_held
+        if self.watched and (was_held or after.holds):
+            if before is None or before.holds is not after.holds:
+                self.changed(name)
         if before_ms == after_ms:
             return
         if before_ms:
@@ -148,6 +159,8 @@ class Ledger:
 
     def drop_plain(self, slot: Slot, name: LockName, lock: Lock) -> None:
         """A plain lock (`Lock.extra` is None) leaves the table with its hold."""
+        if self.watched:
+            self.changed(name)
         if lock.next_deadline_ms:
             self.timers.remove(name, lock.next_deadline_ms)
         self.owners.remove(lock.holds[0].owner, name)
@@ -184,6 +197,12 @@ class Ledger:
                     place.request,
                 )
             )
+
+    def changed(self, name: LockName) -> None:
+        """A key's holds have changed: who watches it is to notice. To be said while any is watched."""
+        if name in self.watched:
+            self.changes += 1
+            self.watched[name] = self.changes
 
     def tell(
         self, kind: str, name: LockName, owner: bytes, version: int, reason: bytes = b""
@@ -225,6 +244,8 @@ class Ledger:
 
     def check(self) -> None:
         """Recompute what is derived and compare; raises AssertionError. Slow: for tests."""
+        assert len(self.watched) <= limits.WATCHED_MAX, "too many keys are watched"
+        assert self.changes == max(self.watched.values(), default=0), "the last change is not known"
         owned: dict[bytes, list[LockName]] = {}
         tied: dict[ClientId, list[Holding]] = {}
         by_db = [0] * limits.DATABASES

@@ -6,7 +6,7 @@ knows it, at least the table's; it only decides how much of a TTL is left.
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from resplock.operations import (
     Advice,
@@ -34,8 +34,10 @@ from resplock.operations import (
 )
 from resplock.state import backoff, keyspace, listing, scripting, strings
 from resplock.state.showing import lock_info
-from resplock.state.table import LockTable
 from resplock.types import LockName
+
+if TYPE_CHECKING:
+    from resplock.state.table import LockTable
 
 
 def answer(table: LockTable, query: Query, now_ms: int) -> Answer:

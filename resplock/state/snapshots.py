@@ -58,6 +58,12 @@ class ScriptsChunk(msgspec.Struct, frozen=True, array_like=True, tag=6):
     sources: list[bytes]
 
 
+class WatchedChunk(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Some of the keys that were watched, from the one watched longest ago on, with their numbers."""
+
+    items: list[tuple[LockName, int]]
+
+
 class MeansChunk(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """The mean hold times in microseconds, in the order of their entries."""
 
@@ -66,7 +72,13 @@ class MeansChunk(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 Record = TypeVar("Record")
 Chunk: TypeAlias = (
-    ScriptsChunk | LocksChunk | AnswersChunk | MeansChunk | PlacesChunk | DepartingChunk
+    ScriptsChunk
+    | LocksChunk
+    | AnswersChunk
+    | MeansChunk
+    | PlacesChunk
+    | DepartingChunk
+    | WatchedChunk
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -92,6 +104,7 @@ class TableSnapshot:
         self._departing = list(table.departing)
         self._means = list(table.means.means.items())  # bounded: see limits.HOLD_MEANS_MAX
         self._scripts = table.scripts.sources()  # bounded: see limits.SCRIPTS_BYTES_MAX
+        self._watched = list(table.watched.items())  # bounded: see limits.WATCHED_MAX
         self._chunks = self._encoded()
 
     def next_chunk(self) -> bytes | None:
@@ -117,6 +130,8 @@ class TableSnapshot:
         for begin in range(0, len(self._scripts), _CHUNK_SCRIPTS):
             yield encode(ScriptsChunk(self._scripts[begin : begin + _CHUNK_SCRIPTS]))
         yield encode(MeansChunk(self._means))
+        for begin in range(0, len(self._watched), _CHUNK_RECORDS):
+            yield encode(WatchedChunk(self._watched[begin : begin + _CHUNK_RECORDS]))
 
 
 def restore(chunks: Iterator[bytes]) -> LockTable:
@@ -153,8 +168,11 @@ def restore(chunks: Iterator[bytes]) -> LockTable:
                         table.scripts.restore(script_sha1(source), source)
                 case MeansChunk():
                     table.means.means.update(chunk.items)
+                case WatchedChunk():
+                    table.watched.update(chunk.items)
     except msgspec.DecodeError as error:
         raise DamagedSnapshot(f"the snapshot cannot be read: {error}") from error
+    table.changes = max(table.watched.values(), default=0)
     for answer in sorted(answers, key=lambda answer: (answer.index, answer.nth)):
         table.requests.restore(answer)
     return table

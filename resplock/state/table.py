@@ -32,10 +32,13 @@ from resplock.operations import (
     Done,
     Ended,
     Event,
+    Execute,
+    Executed,
     Granted,
     Held,
     KeepAlive,
     Kept,
+    Look,
     Lost,
     NodeGone,
     NotHeld,
@@ -54,10 +57,12 @@ from resplock.operations import (
     Settle,
     SetUnixOffset,
     Stale,
+    Told,
     Unblock,
     Undelivered,
+    Watch,
 )
-from resplock.state import ends, keyspace, leaving, scripting, strings, waiting
+from resplock.state import ends, keyspace, leaving, scripting, strings, transactions, waiting
 from resplock.state.crowded import Scans, Sortings
 from resplock.state.granting import PLAIN, claim, extend, is_up, names_of
 from resplock.state.ledger import Ledger, Slot
@@ -93,6 +98,8 @@ class LockTable(Ledger):
             **{kind: partial(handler, self) for kind, handler in scripting.HANDLERS.items()},
             SetString: self._set_string,
             Delete: self._delete,
+            Watch: partial(transactions.watch, self),
+            Execute: self._execute,
         }
 
     # --- what the node asks ----------------------------------------------------------------------
@@ -110,6 +117,7 @@ class LockTable(Ledger):
         self.ends_left = limits.ENDS_PER_ENTRY
         self.script_steps_left = limits.SCRIPT_STEPS_PER_ENTRY
         self.keys_left = limits.KEYS_PER_ENTRY
+        self.transaction_steps_left = limits.TRANSACTION_STEPS_PER_ENTRY
         ends.end_due(self, first)
         if self.departing:
             leaving.go_on(self, first)
@@ -245,6 +253,8 @@ class LockTable(Ledger):
         self.owners.add(owner, name)
         self.locks_by_db[name[0]] += 1
         self.totals.acquisitions += 1
+        if self.watched:
+            self.changed(name)
         if self.keeps_events:
             self.tell("acquired", name, owner, version)
         return Granted(version, ttl_ms)
@@ -382,6 +392,17 @@ class LockTable(Ledger):
         leaving.undelivered(self, operation, index)
         return _DONE
 
+    # --- transactions ----------------------------------------------------------------------------
+
+    def _execute(self, operation: Execute, index: int) -> Executed | Busy:
+        return transactions.execute(self, operation, index, self._do)
+
+    def _do(self, step: Operation, index: int) -> Told:
+        """Carry out one step of a transaction."""
+        if isinstance(step, Look):
+            return transactions.look(self, step.query, index)
+        return self._handlers[type(step)](step, index)
+
     # --- string keys -----------------------------------------------------------------------------
 
     def _set_string(self, operation: SetString, index: int) -> Outcome:
@@ -466,6 +487,8 @@ class LockTable(Ledger):
                 self.timers.remove(name, before_ms)
             if deadline_ms:
                 self.timers.add(name, deadline_ms)
+        if self.watched:
+            self.changed(name)
         self.totals.renewals += 1
         self.tell("renewed", name, hold.owner, hold.version)
         return ttl_ms

@@ -125,6 +125,9 @@ QUERIES: list[Query] = [
 ]
 STRING_OPERATIONS: list[Operation] = [
     ops.Evaluate(b"return 1", (LockName(b"\0k"),), (b"me",), by_sha=True, read_only=True),
+    ops.Watch((LockName(b"\0k"),)),
+    ops.Look(ops.GetString(LockName(b"\0k"))),
+    ops.Execute((ops.Delete(LockName(b"\0k")), ops.Look(ops.GetStats())), ((LockName(b"\0k"), 7),)),
     ops.LoadScript(b"return 1"),
     ops.FlushScripts(),
     ops.SetString(LockName(b"\0k"), b"me", 5, "NX", 7, True, True),
@@ -200,6 +203,9 @@ RESULTS: list[Result] = [
     ops.Status("string"),
     ops.WrongType(),
     ops.Scripted(b"$-1\r\n", b"_\r\n"),
+    ops.Watched((7, 8)),
+    ops.Executed(None),
+    ops.Executed((Granted(7, 5, 1), ops.Executed(()), INFO, ops.Advised(ADVICE), 1, None)),
 ]
 
 RELEASED: list[tuple[NodeMessage, str]] = [

@@ -189,6 +189,10 @@ OUTCOMES: list[tuple[ops.Outcome | ops.Unapplied, Any]] = [
     (ops.TimedOut(b"o\r\n%d", 7, 250, 3, ADVICE), HELD | {b"status": b"timeout"}),
     (ops.TimedOut(None, 0, 70, 3, ADVICE), HELD | NOBODY | {b"status": b"timeout"}),
     (ops.Queued(2, 75), {b"status": b"queued", b"position": 2, b"estimated_wait_ms": 75}),
+    (ops.Watched((7, 8)), b"OK"),
+    (ops.Executed(None), None),
+    (ops.Executed(()), []),
+    (ops.Executed((ops.Bulk(None), ops.Number(1), ops.Done(), None)), [None, 1, b"OK", None]),
     (ops.Cancelled(1), 1),
     (ops.Cancelled(0), 0),
     (ops.Lost(9), {b"status": b"lost", b"version": 9}),
@@ -394,7 +398,7 @@ WAITER_FIELDS = {
 }
 UNATTACHED = msgspec.structs.replace(WAITER, client=None)
 
-ANSWERS: list[tuple[ops.Answer, Any]] = [
+ANSWERS: list[tuple[ops.Answer | ops.Advised, Any]] = [
     (
         msgspec.structs.replace(INFO, holders=(HOLD, HOLD), waiters=(WAITER, UNATTACHED)),
         INFO_FIELDS
@@ -416,12 +420,13 @@ ANSWERS: list[tuple[ops.Answer, Any]] = [
     (True, 1),
     (123_456, 123_456),
     (ADVICE, ADVICE_FIELDS),
+    (ops.Advised(ADVICE), ADVICE_FIELDS),
     (STATS, {name.encode(): getattr(STATS, name) for name in ops.Stats.__struct_fields__}),
 ]
 
 
 @pytest.mark.parametrize(("answer", "value"), ANSWERS)
-def test_answers(answer: ops.Answer, value: Any) -> None:
+def test_answers(answer: ops.Answer | ops.Advised, value: Any) -> None:
     assert parsed(encode_answer(answer, 3)) == value
     assert parsed(encode_answer(answer, 2)) == as_resp2(value)
 
@@ -432,7 +437,7 @@ def test_answers(answer: ops.Answer, value: Any) -> None:
 def test_every_outcome_and_answer_has_an_encoder_and_is_tested() -> None:
     unapplied = set(get_args(ops.Unapplied))
     outcomes = (set(get_args(ops.Outcome)) | unapplied) - {ops.Blocked}  # nobody is told of it
-    answers = set(get_args(ops.Answer)) | {bool}
+    answers = set(get_args(ops.Answer)) | {bool, ops.Advised}
     for protocol in (2, 3):
         assert set(replies.OUTCOME_ENCODERS[protocol]) == outcomes
         assert set(replies.ANSWER_ENCODERS[protocol]) == answers | unapplied

@@ -22,14 +22,17 @@ from resplock.operations import (
     DeleteIf,
     Disconnect,
     Evaluate,
+    Execute,
     Expire,
     Flush,
     FlushScripts,
     GetDelete,
     GetExpire,
+    GetString,
     Increment,
     KeepAlive,
     LoadScript,
+    Look,
     NodeGone,
     Operation,
     Options,
@@ -42,6 +45,7 @@ from resplock.operations import (
     SetUnixOffset,
     Unblock,
     Undelivered,
+    Watch,
     decode_run,
     encode_run,
 )
@@ -108,6 +112,16 @@ SCRIPTS: list[Operation] = [
 SCRIPTS_0_2_0 = bytes.fromhex(
     "949628c40872657475726e20319090c2c29628c4046530653191c40a006f72646572732f343292c4"
     "026d65c40135c3c39229c40872657475726e2031912a"
+)
+TRANSACTIONS: list[Operation] = [
+    Watch((ORDERS, B)),
+    Look(GetString(ORDERS)),
+    Execute((Delete(ORDERS), Look(GetString(ORDERS))), ((ORDERS, 7), (B, 300))),
+]
+TRANSACTIONS_0_2_0 = bytes.fromhex(
+    "93925192c40a006f72646572732f3432c402016292509214c40a006f72646572732f34329352929215c40a00"
+    "6f72646572732f343292509214c40a006f72646572732f34329292c40a006f72646572732f34320792c40201"
+    "62cd012c"
 )
 RUN_0_1_0 = bytes.fromhex(
     "979601c40a006f72646572732f3432c408776f726b65722d61cd7530c4057265712d319192c404686f7374c4"
@@ -210,12 +224,13 @@ def test_what_came_later_is_written_and_read_as_they_first_were() -> None:
     assert decode_run(TOTALS_0_2_0) == TOTALS
     assert encode_run(SCRIPTS) == SCRIPTS_0_2_0
     assert decode_run(SCRIPTS_0_2_0) == SCRIPTS
+    assert encode_run(TRANSACTIONS) == TRANSACTIONS_0_2_0
+    assert decode_run(TRANSACTIONS_0_2_0) == TRANSACTIONS
 
 
 def test_every_operation_is_in_the_kept_runs() -> None:
-    assert {type(operation) for operation in RUN + STRINGS + TOTALS + SCRIPTS} == set(
-        Operation.__args__
-    )  # type: ignore[attr-defined]
+    kept = RUN + STRINGS + TOTALS + SCRIPTS + TRANSACTIONS
+    assert {type(operation) for operation in kept} == set(Operation.__args__)  # type: ignore[attr-defined]
 
 
 def test_a_snapshot_is_written_as_in_0_2_0() -> None:
@@ -269,7 +284,7 @@ def test_a_snapshot_of_a_later_release_is_refused(position: int, value: int) -> 
 
 @pytest.mark.parametrize(
     "chunks",
-    [[], [b""], [b"\x90"], [SNAPSHOT_0_1_0[0], b"\xff"], [SNAPSHOT_0_1_0[0], b"\x92\x07\x90"]],
+    [[], [b""], [b"\x90"], [SNAPSHOT_0_1_0[0], b"\xff"], [SNAPSHOT_0_1_0[0], b"\x92\x7f\x90"]],
 )
 def test_chunks_that_are_no_snapshot_are_refused(chunks: list[bytes]) -> None:
     with pytest.raises(DamagedSnapshot):

@@ -23,6 +23,7 @@ from resplock.resp.commands import (
     sentinel_commands,
     server_commands,
     string_commands,
+    transaction_commands,
 )
 from resplock.resp.quoting import QUOTED_BYTES_MAX, printable
 
@@ -47,6 +48,7 @@ COMMANDS: dict[bytes, Command] = {
         string_commands,
         keyspace_commands,
         script_commands,
+        transaction_commands,
         connection_commands,
         client_commands,
         acl_commands,

@@ -12,9 +12,12 @@ I/O layer. One handler per command, by its name; a test compares the handlers wi
     cluster.py       CLUSTER ..., READONLY, READWRITE, ASKING
     sentinel.py      SENTINEL ...
     pubsub.py        (P|S)SUBSCRIBE, (P|S)UNSUBSCRIBE, PUBSUB ..., LOCK.WATCH, LOCK.UNWATCH
+    transactions.py  MULTI, DISCARD, UNWATCH
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from resplock.resp.binding import Call
 from resplock.server.connection import Connection
@@ -27,6 +30,7 @@ from resplock.server.local import pubsub as pubsub_handlers
 from resplock.server.local import raft as raft_handlers
 from resplock.server.local import sentinel as sentinel_handlers
 from resplock.server.local import server as server_handlers
+from resplock.server.local import transactions as transaction_handlers
 from resplock.server.local.context import LATER, NOTHING, Context, Handler
 
 __all__ = ["HANDLERS", "Context", "LocalCommands"]
@@ -41,6 +45,7 @@ HANDLERS: dict[str, Handler] = {
     **cluster_handlers.HANDLERS,
     **sentinel_handlers.HANDLERS,
     **pubsub_handlers.HANDLERS,
+    **transaction_handlers.HANDLERS,
 }
 """Each command that is answered here, by its name in capitals."""
 
@@ -51,8 +56,12 @@ class LocalCommands:
     def __init__(self, context: Context) -> None:
         self._context = context
 
+    def answer(self, connection: Connection, call: Call) -> Any:
+        """Run the command; gives the value of the reply. Raises CommandError."""
+        return HANDLERS[call.command.name](self._context, connection, call)
+
     def run(self, connection: Connection, call: Call) -> None:
         """Run the command and reply, unless it has no reply or replies later."""
-        value = HANDLERS[call.command.name](self._context, connection, call)
+        value = self.answer(connection, call)
         if value is not NOTHING and value is not LATER:
             connection.reply(value)

@@ -244,11 +244,11 @@ def _line(context: Context, connection: Connection) -> str:
         "sub": len(subscriptions.channels),
         "psub": len(subscriptions.patterns),
         "ssub": len(subscriptions.shard_channels),
-        "multi": -1,
+        "multi": -1 if connection.transaction is None else len(connection.transaction),
         "qbuf": connection.unparsed,
         "qbuf-free": 0,
         "argv-mem": 0,
-        "multi-mem": 0,
+        "multi-mem": connection.queued_bytes,
         "rbs": 0,
         "rbp": 0,
         "obl": 0,
@@ -270,6 +270,7 @@ def _flags(connection: Connection) -> str:
     """In Redis's order; N for none."""
     flags = {
         "P": connection.subscriptions,
+        "x": connection.transaction is not None,
         "b": connection.blocked,
         "r": connection.read_only,
         "e": connection.no_evict,
