@@ -53,12 +53,13 @@ _UNDECLARED: Final = Failure(
 _NOT_ALLOWED: Final = Failure(b"ERR This Redis command is not allowed from script")
 _NOT_FOR_SCRIPTS: Final = frozenset(
     b"""
-    AUTH BLPOP BRPOP CLIENT CONFIG DEBUG DISCARD EVAL EVALSHA EVAL_RO EVALSHA_RO EXEC HELLO MONITOR
-    MULTI PSUBSCRIBE PUNSUBSCRIBE QUIT RESET SCRIPT SHUTDOWN SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE
-    UNSUBSCRIBE UNWATCH WATCH
+    AUTH BLPOP BRPOP CLIENT CONFIG DBSIZE DEBUG DISCARD ECHO EVAL EVALSHA EVAL_RO EVALSHA_RO EXEC
+    FLUSHALL FLUSHDB HELLO INFO KEYS MEMORY MONITOR MULTI OBJECT PING PSUBSCRIBE PUBLISH PUNSUBSCRIBE
+    QUIT RANDOMKEY RESET SCAN SCRIPT SELECT SHUTDOWN SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE UNSUBSCRIBE
+    UNWATCH WAIT WATCH
     """.split()
 )
-"""Commands that Redis has, and not for scripts."""
+"""Commands that are known, and not for scripts: some in Redis too, some because no KEYS bound them."""
 _READ_ONLY: Final = Failure(b"ERR Write commands are not allowed from read-only scripts.")
 _WRONG_TYPE: Final = Failure(b"WRONGTYPE Operation against a key holding the wrong kind of value")
 
@@ -175,7 +176,7 @@ class _Caller:
         names: tuple[LockName, ...] = bound.names if hasattr(bound, "names") else (bound.name,)
         if not self._declared.issuperset(names):
             return _UNDECLARED
-        return _reply(strings.execute(self._ledger, words, self._db, self._index))
+        return _reply(strings.execute(self._ledger, bound, self._index))
 
     def _other(self, words: list[bytes]) -> Reply:
         """TIME is that of the entry: in seconds, and microseconds within the second."""
@@ -190,7 +191,7 @@ class _Caller:
         return [b"%d" % seconds, b"%d" % (ms * 1000)]
 
 
-def _reply(outcome: strings.Answer | None) -> Reply:
+def _reply(outcome: strings.Answer) -> Reply:
     match outcome:
         case Done():
             return _OK
@@ -208,7 +209,5 @@ def _reply(outcome: strings.Answer | None) -> Reply:
             return Failure(b"BUSY " + outcome.what.encode())
         case Refused():
             return Failure(b"ERR " + outcome.text.encode())
-        case None:
-            return _UNKNOWN
         case _:
             assert_never(outcome)

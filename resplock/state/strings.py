@@ -57,7 +57,7 @@ from resplock.state.granting import PLAIN, is_free_for
 from resplock.state.handover import leave, promote
 from resplock.state.ledger import Ledger, Slot
 from resplock.state.records import NOBODYS, Hold, Lock, Mode, heard, with_hold
-from resplock.strings import GRAMMARS, TOO_LONG, integer
+from resplock.strings import TOO_LONG, integer
 from resplock.types import LockName
 
 DONE: Final = Done()
@@ -73,22 +73,18 @@ _OVERFLOW: Final = Refused("increment or decrement would overflow")
 Answer: TypeAlias = Replied | Done | Refused | Busy
 
 
-def execute(ledger: Ledger, argv: list[bytes], db: int, index: int) -> Answer | None:
-    """Run one string command within `apply`, as a client's would be; None when it is no such command.
+def execute(ledger: Ledger, operation: Any, index: int) -> Answer:
+    """Run within `apply` what the grammar of one string command has made of its words.
 
     Its errors are answers: Refused (-ERR and its text), WrongType and Busy.
     """
-    grammar = GRAMMARS.get(argv[0].upper())
-    if grammar is None:
-        return None
     try:
-        bound: Any = grammar.bind(argv, db)
-        handler = HANDLERS.get(type(bound))
+        handler = HANDLERS.get(type(operation))
         if handler is not None:
-            return handler(ledger, bound, index)
-        for name in names_of_query(bound):
+            return handler(ledger, operation, index)
+        for name in names_of_query(operation):
             ends.settle(ledger, name, index)
-        return read(ledger, bound, ledger.clock_ms)
+        return read(ledger, operation, ledger.clock_ms)
     except CommandError as error:
         return Refused(error.text)
 

@@ -175,7 +175,9 @@ def test_what_was_done_before_an_error_stays_and_is_the_same_on_every_replica() 
     replicas = [Replica(), Replica()]
     assert len({replica.run(source) for replica in replicas}) == 1
     assert len({tuple(chunks(replica.table)) for replica in replicas}) == 1
-    assert replicas[0].table.locks.get(K).holds[0].owner == b"v"
+    lock = replicas[0].table.locks.get(K)
+    assert lock is not None
+    assert lock.holds[0].owner == b"v"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from resplock.operations import (
     DeleteAll,
     Done,
     Ended,
+    GetString,
     Granted,
     Held,
     Number,
@@ -521,7 +522,8 @@ def test_what_was_set_can_be_released(run: Strings) -> None:
 
 def test_scripts_run_the_same_commands(run: Strings) -> None:
     def execute(text: str) -> Any:
-        return strings.execute(run.table, text.encode().split(), 0, run.index)
+        words = text.encode().split()
+        return strings.execute(run.table, GRAMMARS[words[0].upper()].bind(words, 0), run.index)
 
     assert execute("set k me px 100") == Done()
     assert execute("SET k you NX") == NOTHING
@@ -533,14 +535,11 @@ def test_scripts_run_the_same_commands(run: Strings) -> None:
     assert run.hold().version == run.index + 1, "the second grant of one command"
     assert execute("SET k me PXAT 1") == Done()
     assert execute("GET k") == NOTHING
-    assert execute("SET k me PX x") == Refused("value is not an integer or out of range")
     assert execute("MGET k k") == Values((None, None))
-    assert execute("GET") == Refused("wrong number of arguments for 'get' command")
-    assert execute("LPUSH k v") is None
     run.table.check()
 
 
 def test_scripts_see_no_overdue_hold(run: Strings) -> None:
     run("SET k me PX 100")
     run.table.clock_ms = run.table.clock_ms.__class__(run.now_ms + 100)
-    assert strings.execute(run.table, [b"GET", b"k"], 0, run.index) == NOTHING
+    assert strings.execute(run.table, GetString(K), run.index) == NOTHING
