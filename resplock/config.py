@@ -51,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_entries: int = limits.SNAPSHOT_ENTRIES_DEFAULT
     election_timeout_ms: int = limits.ELECTION_TIMEOUT_MS_DEFAULT
     accept_data_loss: bool = False
+    enable_debug_command: bool = False
     log_level: str = "info"
     log_format: str = "text"
 

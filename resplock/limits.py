@@ -151,6 +151,16 @@ CONFIG_PATTERNS_MAX = 64
 """Patterns in one CONFIG GET."""
 CONFIG_PATTERNS_BYTES_MAX = 4096
 """Their bytes together: the slowest to compile take 4 microseconds for each."""
+SLOWLOG_ENTRIES_DEFAULT = 128
+SLOWLOG_ENTRIES_MAX = 100_000
+"""SLOWLOG's entries; each has SLOWLOG_WORDS_MAX words of about SLOWLOG_WORD_BYTES_MAX bytes at most."""
+SLOWLOG_SLOWER_THAN_US_DEFAULT = 10_000
+SLOWLOG_WORDS_MAX = 32
+SLOWLOG_WORD_BYTES_MAX = 128
+LATENCY_SAMPLES_MAX = 160
+"""Samples of each kind of event, as in Redis."""
+DEBUG_SLEEP_S_MAX = 10
+"""How long DEBUG SLEEP may stop a node: less than what its watchdog takes for its end."""
 CONFIG_INTEGER_MAX = 2**31 - 1
 """The largest number that CONFIG SET takes, as in Redis."""
 

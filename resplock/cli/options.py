@@ -196,6 +196,11 @@ OF_EVERY_NODE = (
         help="Start although the log ends before commands that were acknowledged; for a node alone.",
     ),
     click.option(
+        "--enable-debug-command",
+        is_flag=True,
+        help="Allow DEBUG SLEEP, which stops a node for a while, to try what clients make of it.",
+    ),
+    click.option(
         "--log-level",
         default="info",
         show_default=True,

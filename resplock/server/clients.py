@@ -23,13 +23,14 @@ from resplock import limits
 from resplock.config import Settings
 from resplock.errors import CommandError
 from resplock.operations import Execute, Watch
-from resplock.resp.commands import Call, Command, Flag
+from resplock.resp.commands import Call, Command, Flag, Meets
 from resplock.resp.replies import Failure
 from resplock.server import transactions
 from resplock.server.clocks import now_ms
-from resplock.server.connection import Connection
+from resplock.server.connection import Connection, Pausing
 from resplock.server.engine import Engine
 from resplock.server.events import Events
+from resplock.server.monitors import Monitors
 from resplock.server.pubsub import PubSub
 
 if TYPE_CHECKING:
@@ -106,6 +107,10 @@ class Clients:
         self._charged = 0
         self._complaints: dict[str, _Complaint] = {}
         self.call_soon: Callable[[Callable[[], None]], object] = self._loop.call_soon
+        self.monitors = Monitors(self._tell_connections, self._loop.call_soon)
+        self.pausing = Pausing.NOTHING
+        self._paused_until_ms = 0
+        self._unpausing: asyncio.TimerHandle | None = None
         self.events = Events(self.pubsub, self._keep_events, self.call_soon)
 
     def __len__(self) -> int:
@@ -164,6 +169,7 @@ class Clients:
         connection.authenticated = connection.parser.authenticated = self.open_to_all
         self._connections[connection.id] = connection
         self._watched[connection.id] = _Watched(connection.created_ms)
+        connection.follow()
         return None
 
     def new_serial(self) -> int:
@@ -183,10 +189,46 @@ class Clients:
             self.commands_of_gone += connection.commands_run
             self.pubsub.leave(connection)
             self.events.leave(connection)
+            self.monitors.leave(connection)
 
     def get(self, client_id: int) -> Connection | None:
         """The connection with this id, if it is there."""
         return self._connections.get(client_id)
+
+    def _tell_connections(self) -> None:
+        """What holds for all of them has changed."""
+        for connection in self:
+            connection.follow()
+
+    # --- CLIENT PAUSE ----------------------------------------------------------------------------
+
+    def pause(self, what: Pausing, for_ms: int) -> None:
+        """Let commands of all clients wait. As in Redis, the longer of two pauses counts."""
+        until_ms = max(self._paused_until_ms, now_ms() + for_ms)
+        if self.pausing is not Pausing.ALL:
+            self.pausing = what
+        self._paused_until_ms = until_ms
+        if self._unpausing is not None:
+            self._unpausing.cancel()
+        self._unpausing = self._loop.call_later((until_ms - now_ms()) / 1000, self.unpause)
+        self._tell_connections()
+
+    def unpause(self) -> None:
+        """Let them go on."""
+        if self._unpausing is not None:
+            self._unpausing.cancel()
+            self._unpausing = None
+        self.pausing = Pausing.NOTHING
+        self._paused_until_ms = 0
+        self._tell_connections()
+
+    def holds_back(self, command: Command) -> bool:
+        """Whether a command has to wait because of a pause, which UNPAUSE may end from anywhere."""
+        if self.pausing is Pausing.NOTHING:
+            return False
+        if self.pausing is Pausing.WRITES:
+            return command.meets is Meets.PROPOSE
+        return command.name != "CLIENT UNPAUSE"
 
     # --- commands --------------------------------------------------------------------------------
 
@@ -244,8 +286,9 @@ class Clients:
 
     def stop(self) -> None:
         """Close every connection, after what was delivered is sent."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        for timer in (self._sweeping, self._unpausing):
+            if timer is not None:
+                timer.cancel()
         for connection in self:
             connection.close()
 
@@ -309,6 +352,7 @@ class Clients:
         if (
             timeout_ms
             and not connection.subscriptions
+            and connection not in self.monitors
             and not self.events.watched(connection)
             and stamp_ms - watched.idle_since_ms > timeout_ms
         ):

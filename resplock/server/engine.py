@@ -40,6 +40,7 @@ from resplock.raft.ready import Ready
 from resplock.server.clocks import now_ms, unix_ms
 from resplock.server.latencies import Latencies
 from resplock.server.news import News
+from resplock.server.observer import Observer
 from resplock.server.peers import Peers
 from resplock.server.peers.snapshots import SnapshotTransfers
 from resplock.server.snapshotting import SnapshotJob
@@ -96,7 +97,8 @@ class Engine:
         self.snapshots = SnapshotJob(node, log, fatal)
         self._news = News(node.core)
         self.transfers = SnapshotTransfers(peers, log.snapshot_directory, self, fatal)
-        self.latencies = Latencies(time.monotonic_ns)
+        self.latencies = Latencies()
+        self.observer = Observer()
         self._watchdog = watchdog
         self._fatal = fatal
         self._loop = asyncio.get_running_loop()
@@ -273,23 +275,29 @@ class Engine:
         if self._more_come():
             self.schedule()
             return
+        start_ns = time.monotonic_ns()
         try:
             node.gather(now_ms(), unix_ms())
-            self.latencies.began(node.proposals.added)
+            self.latencies.began(node.proposals.added, start_ns)
             while node.has_ready():
                 self._work(node.ready())
             self._announce_losses()
         except Exception as error:
             self._fatal(error)
             raise
-        for client, results in node.take_answers():
+        answers = node.take_answers()
+        for client, results in answers:
             if client is not None:
                 try:
                     client.deliver(results)
                 except Exception:
                     logger.exception("a client could not be answered")
                     client.abort()
-        self.latencies.ended(node.proposals.added - node.unresolved)
+        end_ns = time.monotonic_ns()
+        turn_ns = end_ns - start_ns
+        commit_ns = self.latencies.ended(node.proposals.added - node.unresolved, end_ns)
+        if turn_ns > self.observer.slow_ns or commit_ns > self.observer.slow_ns:
+            self.observer.turned(turn_ns, commit_ns, answers)
         if node.keeps_events and (events := node.take_events()):
             self.on_events(events)
         for peer_id, message in node.take_messages():

@@ -1,6 +1,6 @@
 """How long commands take, from being proposed or forwarded to being answered.
 
-Pure, with an injected clock. Commands are resolved in the order in which they were added, so their
+Pure. Commands are resolved in the order in which they were added, so their
 numbers, counted from the start, tell which ones a turn has resolved: one mark for each turn that
 added some is enough.
 """
@@ -8,38 +8,36 @@ added some is enough.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 
 
 class Latencies:
     """The mean and the longest since the start."""
 
-    def __init__(self, clock_ns: Callable[[], int]) -> None:
-        self._clock_ns = clock_ns
+    def __init__(self) -> None:
         self._marks: deque[tuple[int, int]] = deque()  # so many were added, and when
         self._added = 0
         self._resolved = 0
         self._total_ns = 0
         self._max_ns = 0
 
-    def began(self, added: int) -> None:
-        """So many commands were ever added."""
+    def began(self, added: int, stamp_ns: int) -> None:
+        """So many commands were ever added, at `stamp_ns` of a monotonic clock."""
         if added != self._added:
             self._added = added
-            self._marks.append((added, self._clock_ns()))
+            self._marks.append((added, stamp_ns))
 
-    def ended(self, resolved: int) -> None:
-        """So many of them are resolved."""
+    def ended(self, resolved: int, stamp_ns: int) -> int:
+        """So many of them are resolved; the longest that one of these took which were not before."""
         marks = self._marks
         if not marks or marks[0][0] > resolved:
-            return
-        now_ns = self._clock_ns()
+            return 0
+        longest_ns = stamp_ns - marks[0][1]
         while marks and marks[0][0] <= resolved:
             added, since_ns = marks.popleft()
-            taken_ns = now_ns - since_ns
-            self._total_ns += taken_ns * (added - self._resolved)
+            self._total_ns += (stamp_ns - since_ns) * (added - self._resolved)
             self._resolved = added
-            self._max_ns = max(self._max_ns, taken_ns)
+        self._max_ns = max(self._max_ns, longest_ns)
+        return longest_ns
 
     @property
     def average_ms(self) -> float:

@@ -50,6 +50,8 @@ CANNOT = {
 TAKE_MANY_WORDS = (
     "CONFIG GET",
     "CLIENT CAPA",
+    "LATENCY HISTOGRAM",
+    "LATENCY RESET",
     "SUBSCRIBE",
     "UNSUBSCRIBE",
     "PSUBSCRIBE",
@@ -406,6 +408,22 @@ CLIENT GETREDIR
 CLIENT TRACKING OFF
 CLIENT TRACKING ON
 CLIENT TRACKINGINFO
+CLIENT PAUSE 0
+CLIENT UNPAUSE
+SLOWLOG GET
+SLOWLOG GET -2
+SLOWLOG HELP
+SLOWLOG LEN
+SLOWLOG RESET
+LATENCY DOCTOR
+LATENCY HELP
+LATENCY HISTOGRAM
+LATENCY HISTORY command
+LATENCY LATEST
+LATENCY RESET
+DEBUG HELP
+DEBUG SLEEP 0
+DEBUG SLEEP x
 ACL CAT
 ACL CAT lock
 ACL CAT nothing
@@ -512,7 +530,7 @@ CONFIG GET
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_every_promise_of_the_command_table_is_kept(make_server: MakeServer, protocol: int) -> None:
-    ledger, server = Ledger(), make_server().start()
+    ledger, server = Ledger(), make_server("--enable-debug-command").start()
     with server.wire(protocol=protocol) as wire:
         for line in CALLS.split("\n")[1:-1]:
             ledger.call(wire, *line.split(" "))
@@ -582,6 +600,7 @@ def call_what_closes_or_silences(ledger: Ledger, server: ServerProcess, protocol
         ledger.call(wire, "QUIT")
         assert wire.receive_until_closed() == []
     with server.wire(protocol=protocol) as wire:
+        ledger.call(wire, "MONITOR")
         ledger.call(wire, "RESET")
     with server.wire(protocol=protocol) as wire, server.wire() as victim:
         address = dict(

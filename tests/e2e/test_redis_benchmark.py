@@ -56,6 +56,11 @@ def test_it_pings(server: ServerProcess, protocol: list[str]) -> None:
     assert names_of_tests(done) == ["PING_INLINE", "PING_MBULK"]
 
 
+def test_its_own_tests_of_strings(server: ServerProcess) -> None:
+    done = benchmark(server, "-n", "1000", "-P", "4", "-t", "set,get,incr,mset")
+    assert names_of_tests(done) == ["SET", "GET", "INCR", "MSET (10 keys)"]
+
+
 def test_it_refuses_nothing_under_contention(server: ServerProcess) -> None:
     """A refusal is a reply: 50 clients that try for ten locks see no error."""
     take = ("LOCK.ACQUIRE", "few:__rand_int__", "__rand_int__", "TTL", "5")

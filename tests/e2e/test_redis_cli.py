@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -247,7 +248,44 @@ class TestModes:
             terminal.type("FLY ME")
             assert "(error) ERR unknown command 'FLY'" in terminal.read_until(prompt)
 
-    def test_the_modes_that_are_for_later_say_so(self, redis_cli: Cli) -> None:
-        assert "unknown command 'SCAN'" in redis_cli.run("--scan").errors
-        refused = redis_cli.run("--rdb", "-")
-        assert refused.status == 1
+    def test_latency_history(self, redis_cli: Cli) -> None:
+        with Terminal(*redis_cli.words, "--latency-history", "-i", "0.1") as terminal:
+            line = terminal.read_until(r"seconds range")
+        assert re.search(r"min: \d+, max: \d+, avg: [\d.]+ \(\d+ samples\)", line)
+
+    def test_the_keys(self, redis_cli: Cli) -> None:
+        for key in ("scanned/1", "scanned/2", "other"):
+            redis_cli.shows("-n", "7", "SET", key, "v" * 100, "PX", "600000")
+        found = redis_cli.run("-n", "7", "--scan", "--pattern", "scanned/*").output.split()
+        assert sorted(found) == ["scanned/1", "scanned/2"]
+        for mode, unit in (("--bigkeys", "has 100 bytes"), ("--memkeys", "bytes")):
+            done = redis_cli.run("-n", "7", mode)
+            assert (done.status, done.errors) == (0, ""), done
+            assert "Sampled 3 keys in the keyspace!" in done.output
+            assert re.search(rf"Biggest string found .* {unit}", done.output)
+
+    def test_a_script_from_a_file(self, redis_cli: Cli, tmp_path: Path) -> None:
+        script = tmp_path / "take.lua"
+        script.write_text("return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', 60000)\n")
+        words = ("--eval", str(script), "by-script", ",", "me")
+        assert redis_cli.run(*words).output == "OK\n"
+        assert redis_cli.run(*words).output == "\n"  # nil: it is held
+
+    def test_csv_and_repeats(self, redis_cli: Cli) -> None:
+        assert redis_cli.run("-r", "3", "-i", "0.01", "INCR", "counter").output == "1\n2\n3\n"
+        done = redis_cli.run("--csv", "MGET", "counter", "nothing")
+        assert done.output == '"3",NULL\n'
+
+    def test_monitor(self, redis_cli: Cli, server: ServerProcess) -> None:
+        with Terminal(*redis_cli.words, "MONITOR") as terminal:
+            terminal.read_until("^OK\n")
+            redis_cli.shows("-n", "2", "SET", "watched", 'a "word"')
+            line = terminal.read_until('"SET".*\n').splitlines()[-1]
+        assert re.fullmatch(
+            r'\d{10}\.\d{6} \[2 127\.0\.0\.1:\d+\] "SET" "watched" "a \\"word\\""', line
+        )
+
+    def test_what_a_lock_server_has_not(self, redis_cli: Cli) -> None:
+        redis_cli.shows("SET", "not-hot", "me")
+        assert redis_cli.run("--rdb", "-").status == 1
+        assert "ERR An LFU maxmemory policy is not selected" in redis_cli.run("--hotkeys").errors

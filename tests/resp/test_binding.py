@@ -223,6 +223,15 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("CLIENT UNBLOCK 7", "CLIENT UNBLOCK", {"client_id": 7, "unblock_type": None}),
     ("CLIENT UNBLOCK 7 error", "CLIENT UNBLOCK", {"client_id": 7, "unblock_type": "ERROR"}),
     ("CLIENT HELP", "CLIENT HELP", NOTHING),
+    ("CLIENT PAUSE 100", "CLIENT PAUSE", {"timeout": 100, "mode": None}),
+    ("CLIENT PAUSE 0 write", "CLIENT PAUSE", {"timeout": 0, "mode": "WRITE"}),
+    ("SLOWLOG GET", "SLOWLOG GET", {"count": None}),
+    ("SLOWLOG GET -1", "SLOWLOG GET", {"count": -1}),
+    ("LATENCY HISTORY command", "LATENCY HISTORY", {"event": b"command"}),
+    ("LATENCY HISTOGRAM a b", "LATENCY HISTOGRAM", {"commands": (b"a", b"b")}),
+    ("LATENCY RESET", "LATENCY RESET", {"events": ()}),
+    ("LATENCY RESET a b", "LATENCY RESET", {"events": (b"a", b"b")}),
+    ("DEBUG SLEEP 0.5", "DEBUG SLEEP", {"seconds": b"0.5"}),
     ("CLIENT CAPA redirect x", "CLIENT CAPA", {"capabilities": (b"redirect", b"x")}),
     ("CLIENT TRACKING off", "CLIENT TRACKING", {"status": "OFF", "options": ()}),
     (
@@ -343,6 +352,8 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
                 "MEMORY STATS",
             ),
             *("MODULE HELP", "MODULE LIST", "SAVE", "BGREWRITEAOF", "LASTSAVE"),
+            *("CLIENT UNPAUSE", "MONITOR", "SLOWLOG HELP", "SLOWLOG LEN", "SLOWLOG RESET"),
+            *("LATENCY DOCTOR", "LATENCY HELP", "LATENCY LATEST", "DEBUG HELP"),
         )
     ],
 ]

@@ -42,6 +42,7 @@ from resplock.raft.entries import Configuration, Member, SnapshotMeta
 from resplock.server.clients import Clients
 from resplock.server.connection import Connection
 from resplock.server.local import Context, LocalCommands
+from resplock.server.observer import Observer
 from resplock.state import queries
 from resplock.state.table import LockTable
 from resplock.types import Index, NodeId, StampMs
@@ -242,6 +243,7 @@ class FakeEngine:
             peek=lambda query: self._execute(query, False),
         )
         self.latencies = SimpleNamespace(average_ms=0.0, max_ms=0.0)
+        self.observer = Observer()
         self.administered: list[Request] = []
         self.snapshots = SimpleNamespace(
             start=self._start_snapshot, running=False, last=None, last_unix_ms=0

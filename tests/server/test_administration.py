@@ -235,20 +235,17 @@ class TestProposals:
         }
 
     def test_latencies(self) -> None:
-        now = [0]
-        latencies = Latencies(lambda: now[0] * 1_000_000)
+        latencies, ms = Latencies(), 1_000_000
         assert (latencies.average_ms, latencies.max_ms) == (0, 0)
-        latencies.began(2)  # at 0 ms
-        now[0] = 10
-        latencies.began(2)
-        latencies.ended(1)
+        latencies.began(2, 0)
+        latencies.began(2, 10 * ms)
+        assert latencies.ended(1, 10 * ms) == 0
         assert latencies.max_ms == 0, "a turn's commands count once all of them are answered"
-        latencies.began(4)  # at 10 ms
-        now[0] = 30
-        latencies.ended(4)
+        latencies.began(4, 10 * ms)
+        assert latencies.ended(4, 30 * ms) == 30 * ms
         assert latencies.max_ms == 30
         assert latencies.average_ms == (2 * 30 + 2 * 20) / 4
-        latencies.ended(4)
+        assert latencies.ended(4, 40 * ms) == 0
         assert latencies.average_ms == 25
 
 

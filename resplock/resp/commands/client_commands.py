@@ -12,6 +12,7 @@ from resplock.resp.arguments import (
     OneOf,
     PureToken,
     Text,
+    Wording,
 )
 from resplock.resp.command import Command, Flag, Group
 from resplock.resp.shapes import Kind, Reply
@@ -203,6 +204,35 @@ _SUBCOMMANDS = (
         replies=(shapes.OK,),
     ),
     Command(
+        name="CLIENT PAUSE",
+        summary="Lets the commands of this node's clients wait. Time goes on: holds may end meanwhile.",
+        details=(
+            "CLIENT UNPAUSE goes on at any time, from a connection that sends nothing ahead.",
+        ),
+        group=Group.CONNECTION,
+        flags=_ADMIN_FLAGS,
+        arguments=(
+            Integer(
+                name="timeout",
+                most=limits.CONFIG_INTEGER_MAX,
+                unit="ms",
+                wording=Wording(
+                    "timeout is not an integer or out of range",
+                    "timeout is not an integer or out of range",
+                ),
+                summary="The longer of two pauses counts.",
+            ),
+            OneOf(
+                name="mode",
+                optional=True,
+                absent="ALL",
+                arguments=_words("WRITE", "ALL"),
+                summary="WRITE: only commands that go through the log.",
+            ),
+        ),
+        replies=(shapes.OK,),
+    ),
+    Command(
         name="CLIENT REPLY",
         summary="Tells the node whether to reply to this connection.",
         group=Group.CONNECTION,
@@ -290,6 +320,14 @@ _SUBCOMMANDS = (
         group=Group.CONNECTION,
         flags=_FLAGS,
         replies=(Reply("info", Kind.MAP, "`flags` with `off`, `redirect` -1, no `prefixes`."),),
+    ),
+    Command(
+        name="CLIENT UNPAUSE",
+        summary="Ends CLIENT PAUSE.",
+        complexity="O(N) where N is the number of connections",
+        group=Group.CONNECTION,
+        flags=_ADMIN_FLAGS,
+        replies=(shapes.OK,),
     ),
     Command(
         name="CLIENT UNBLOCK",

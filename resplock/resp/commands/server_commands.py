@@ -13,7 +13,13 @@ from resplock.resp.shapes import Kind, Reply
 _ANYTIME = (Flag.LOADING, Flag.STALE)
 _ADMIN_ANYTIME = (Flag.ADMIN, Flag.NOSCRIPT, *_ANYTIME)
 _SAVE_FLAGS = (Flag.ADMIN, Flag.NOSCRIPT, Flag.NO_ASYNC_LOADING)
-SETTABLE = ("maxclients", "timeout")
+SETTABLE = (
+    "latency-monitor-threshold",
+    "maxclients",
+    "slowlog-log-slower-than",
+    "slowlog-max-len",
+    "timeout",
+)
 """What CONFIG SET may change."""
 _DETAILS = Reply(
     "details",

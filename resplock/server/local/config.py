@@ -75,6 +75,18 @@ def _prepare_events(_: Context, text: str) -> Change:
     return lambda: None
 
 
+def _set_slower_than(context: Context, microseconds: int) -> None:
+    context.engine.observer.slower_than_us = microseconds
+
+
+def _set_slowlog_length(context: Context, most: int) -> None:
+    context.engine.observer.slow_log.entries_max = most
+
+
+def _set_latency_threshold(context: Context, milliseconds: int) -> None:
+    context.engine.observer.threshold_ms = milliseconds
+
+
 SETTINGS: dict[str, Setting] = {
     "appendfsync": Setting(lambda _: "always"),
     "appendonly": Setting(lambda _: "yes"),
@@ -83,6 +95,10 @@ SETTINGS: dict[str, Setting] = {
     "databases": Setting(lambda _: limits.DATABASES),
     "dir": Setting(lambda context: context.settings.data_dir.absolute()),
     "election-timeout-ms": Setting(lambda context: context.settings.election_timeout_ms),
+    "latency-monitor-threshold": Setting(
+        lambda context: context.engine.observer.threshold_ms,
+        _integer(0, limits.CONFIG_INTEGER_MAX, _set_latency_threshold),
+    ),
     "maxclients": Setting(lambda context: context.clients.maxclients, _prepare_maxclients),
     "maxmemory": Setting(lambda _: 0),
     "maxmemory-policy": Setting(lambda _: "noeviction"),
@@ -95,6 +111,14 @@ SETTINGS: dict[str, Setting] = {
     "requirepass": Setting(lambda context: "********" if context.settings.requirepass else ""),
     "save": Setting(lambda _: ""),
     "slave-read-only": Setting(lambda _: "yes"),
+    "slowlog-log-slower-than": Setting(
+        lambda context: context.engine.observer.slower_than_us,
+        _integer(-1, limits.CONFIG_INTEGER_MAX, _set_slower_than),
+    ),
+    "slowlog-max-len": Setting(
+        lambda context: context.engine.observer.slow_log.entries_max,
+        _integer(0, limits.SLOWLOG_ENTRIES_MAX, _set_slowlog_length),
+    ),
     "snapshot-entries": Setting(lambda context: context.settings.snapshot_entries),
     "tcp-keepalive": Setting(lambda _: 300),
     "timeout": Setting(
@@ -152,6 +176,7 @@ def _prepare(context: Context, setting: Setting, text: str) -> Change:
 
 def reset_statistics(context: Context, _: Connection, __: Call) -> Any:
     context.clients.reset_statistics()
+    context.engine.observer.reset_statistics()
     return OK
 
 

@@ -11,7 +11,7 @@ from resplock.operations import Cancelled, Unblock
 from resplock.resp.binding import Call
 from resplock.resp.replies import Members, Simple, Verbatim
 from resplock.server.clocks import now_ms
-from resplock.server.connection import Connection
+from resplock.server.connection import Connection, Pausing
 from resplock.server.local.context import LATER, NOTHING, OK, Context, Handler
 
 REDIS_VERSION = "7.2.5"
@@ -168,6 +168,17 @@ def client_capa(_: Context, __: Connection, ___: Call) -> Any:
     return OK
 
 
+def client_pause(context: Context, _: Connection, call: Call) -> Any:
+    what = Pausing(call.values["mode"] or "ALL")
+    context.clients.pause(what, call.values["timeout"])
+    return OK
+
+
+def client_unpause(context: Context, _: Connection, __: Call) -> Any:
+    context.clients.unpause()
+    return OK
+
+
 def client_tracking(_: Context, __: Connection, call: Call) -> Any:
     if call.values["status"] == "ON":
         raise CommandError(
@@ -239,7 +250,7 @@ def _line(context: Context, connection: Connection) -> str:
         "name": connection.name.decode(errors="replace"),
         "age": (now_ms() - connection.created_ms) // 1000,
         "idle": context.clients.idle_ms(connection) // 1000,
-        "flags": _flags(connection),
+        "flags": _flags(context, connection),
         "db": connection.db,
         "sub": len(subscriptions.channels),
         "psub": len(subscriptions.patterns),
@@ -266,9 +277,10 @@ def _line(context: Context, connection: Connection) -> str:
     return " ".join(f"{name}={value}" for name, value in fields.items())
 
 
-def _flags(connection: Connection) -> str:
+def _flags(context: Context, connection: Connection) -> str:
     """In Redis's order; N for none."""
     flags = {
+        "O": connection in context.clients.monitors,
         "P": connection.subscriptions,
         "x": connection.transaction is not None,
         "b": connection.blocked,
@@ -299,6 +311,8 @@ HANDLERS: dict[str, Handler] = {
     "CLIENT NO-EVICT": client_flag,
     "CLIENT NO-TOUCH": client_flag,
     "CLIENT REPLY": client_reply,
+    "CLIENT PAUSE": client_pause,
+    "CLIENT UNPAUSE": client_unpause,
     "CLIENT TRACKING": client_tracking,
     "CLIENT TRACKINGINFO": client_trackinginfo,
     "CLIENT UNBLOCK": client_unblock,

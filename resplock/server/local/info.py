@@ -211,6 +211,16 @@ def _modules(_: Context) -> Fields:
     return {}
 
 
+def _commandstats(context: Context) -> Fields:
+    """Of the commands that this node answers by itself and that are not flagged FAST."""
+    return {
+        f"cmdstat_{name.lower().replace(' ', '|')}": f"calls={times.calls},"
+        f"usec={times.total_ns // 1000},usec_per_call={times.total_ns / times.calls / 1000:.2f},"
+        "rejected_calls=0,failed_calls=0"
+        for name, times in context.engine.observer.times.items()
+    }
+
+
 def _cluster(context: Context) -> Fields:
     return {"cluster_enabled": int(context.settings.announce_cluster)}
 
@@ -260,9 +270,11 @@ SECTIONS: dict[str, Callable[[Context], Fields]] = {
     "Replication": _replication,
     "CPU": _cpu,
     "Modules": _modules,
+    "Commandstats": _commandstats,
     "Cluster": _cluster,
     "Raft": _raft,
     "Locks": _locks,
     "Keyspace": _keyspace,
 }
-_NOT_USUAL: frozenset[str] = frozenset()
+_NOT_USUAL = ("Commandstats",)
+"""Sections that have to be asked for."""
