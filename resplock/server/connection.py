@@ -501,7 +501,7 @@ class Connection(asyncio.Protocol):
             if not fast:
                 self._yield()
             self._clients.run(self, bound)
-        elif command.meets is Meets.READ and self.read_only:
+        elif command.meets is Meets.READ and self.read_only and command.group is not Group.LOCK:
             if not fast:
                 self._yield()
             result = self._engine.node.peek(cast(Query, bound))

@@ -13,6 +13,10 @@ from resplock.resp.shapes import Kind, Reply
 _STALE = (Flag.STALE,)
 _UNSTEADY = ("nondeterministic_output",)
 _CONNECTION_FLAGS = (Flag.LOADING, Flag.STALE, Flag.FAST)
+_LOCKS_STAY_UP_TO_DATE = (
+    "LOCK.GET, LOCK.CHECK and the other commands of locks stay up to date: cluster clients send "
+    "READONLY by themselves, and commands that they do not know to any node."
+)
 _CONNECTION = ("connection",)
 
 _SLOT: Argument = Integer(name="slot", most=limits.SLOTS - 1)
@@ -157,7 +161,8 @@ COMMANDS = (
     ),
     Command(
         name="READONLY",
-        summary="Lets the connection read what a node that does not lead has applied.",
+        summary="Lets Redis's reads on this connection see what a node that does not lead has applied.",
+        details=(_LOCKS_STAY_UP_TO_DATE,),
         group=Group.CLUSTER,
         flags=_CONNECTION_FLAGS,
         categories=_CONNECTION,
