@@ -480,6 +480,7 @@ class Connection(asyncio.Protocol):
             and self._outstanding < _READS_OUTSTANDING_MAX
             and fast
             and self._skip is Skip.NO
+            and not self._peeks(command)
         ):
             return False
         held_back = not self._plain and self._clients.holds_back(command)
@@ -501,7 +502,7 @@ class Connection(asyncio.Protocol):
             if not fast:
                 self._yield()
             self._clients.run(self, bound)
-        elif command.meets is Meets.READ and self.read_only and command.group is not Group.LOCK:
+        elif self._peeks(command):
             if not fast:
                 self._yield()
             result = self._engine.node.peek(cast(Query, bound))
@@ -525,6 +526,10 @@ class Connection(asyncio.Protocol):
         ):
             self._submit([cast(Operation, bound)])
         return True
+
+    def _peeks(self, command: Command) -> bool:
+        """Whether READONLY lets this be read at once from what this node has applied."""
+        return self.read_only and command.meets is Meets.READ and command.group is not Group.LOCK
 
     def _queues(self, transaction: Transaction, command: Command, argv: list[bytes]) -> bool:
         """Keep a command for EXEC; False for one that is run at once."""

@@ -268,6 +268,19 @@ class TestReadonly:
         assert rest[:3] == [b"me", b"OK", b"me"]
         assert rest[4:] == [None, b"OK", None]
 
+    def test_what_is_read_at_once_waits_for_what_the_leader_is_asked(
+        self, follower: FakeServer
+    ) -> None:
+        client = follower.connect()
+        client.call(b"LOCK.ACQUIRE", b"k", b"me")
+        follower.settle()
+        client.take()
+        ask(follower, b"READONLY", client=client)
+        for words in ([b"GET", b"k"], [b"LOCK.CHECK", b"k", b"1"], [b"GET", b"k"]):
+            client.call(*words)
+        follower.settle()
+        assert client.take() == [b"me", 1, b"me"]
+
     def test_muted_with_everything_else(self, follower: FakeServer) -> None:
         client = follower.connect()
         ask(follower, b"READONLY", client=client)
