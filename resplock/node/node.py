@@ -64,6 +64,7 @@ from resplock.raft.ready import Ready
 from resplock.state.granting import names_of
 from resplock.state.snapshots import TableSnapshot
 from resplock.state.table import LockTable
+from resplock.state.trying import Trial
 from resplock.types import LockName, NodeId, StampMs, Term, hash_slot
 
 _ACKNOWLEDGEMENTS = (AppendReply, HeartbeatReply)
@@ -101,6 +102,7 @@ class Node:
         """
         self.core = core
         self.table = table
+        self._trial = Trial(table)
         self.settings = settings
         self.snapshot = snapshot
         self.incarnation = incarnation
@@ -438,6 +440,7 @@ class Node:
         keeps_events = self.table.keeps_events
         self.snapshot, self.table = self._installing.pop(0)
         self.table.keeps_events = keeps_events
+        self._trial = Trial(self.table)
         self._waits.installed(self.table)
         self.applied_term, self.applied_configuration = meta.term, meta.configuration
         if self._pipeline:
@@ -652,7 +655,7 @@ class Node:
         heads = heads_of(run, self._pipeline, self.table)
         if not heads:
             return False
-        run.refused = refused(run, heads, self.table, stamp_ms)
+        run.refused = refused(run, heads, self._trial, stamp_ms)
         context = 0
         if len(run.refused) == len(run.operations) and not (context := self._reads.prove(core)):
             run.refused = {}

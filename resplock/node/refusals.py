@@ -63,16 +63,15 @@ def _first(run: Run, pipeline: Pipeline, looked: Sequence[tuple[int, int, int]])
     )
 
 
-def refused(run: Run, heads: Heads, table: LockTable, stamp_ms: StampMs) -> Mapping[int, Outcome]:
+def refused(run: Run, heads: Heads, trial: Trial, stamp_ms: StampMs) -> Mapping[int, Outcome]:
     """What is answered to those operations of a run, by position, that change nothing.
 
     Of each client these are the ones before the first that may change something.
     """
-    trial = Trial(table, stamp_ms)
     outcomes: dict[int, Outcome] = {}
     for begin, count in heads:
         for position in range(begin, begin + count):
-            outcome = trial.answer(run.operations[position])
+            outcome = trial.answer(run.operations[position], stamp_ms)
             if outcome is None:
                 break
             outcomes[position] = outcome

@@ -9,10 +9,10 @@ The table itself is not changed, its totals included.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
 from resplock.operations import Acquire, AcquireAll, Operation, Outcome, SetString
-from resplock.state.granting import PLAIN
 from resplock.state.records import Lock, Totals
 from resplock.state.slotmap import SlotMap
 from resplock.state.table import LockTable
@@ -21,28 +21,30 @@ from resplock.types import LockName, StampMs
 
 def looks_refused(table: LockTable, operation: Operation) -> bool:
     """Whether a `Trial` is worth its while: a quick look, which most tries that succeed do not pass."""
-    match operation:
-        case Acquire(name, owner):
-            lock = table.locks.get(name)
-            return lock is not None and (lock.extra is not None or lock.holds[0].owner != owner)
-        case SetString(name, condition="NX"):
-            return table.locks.get(name) is not None
-        case AcquireAll(names):
-            return any(table.locks.get(name) is not None for name in names)
-        case _:
+    kind = type(operation)
+    if kind is Acquire:
+        operation = cast(Acquire, operation)
+        lock = table.locks.get(operation.name)
+        if lock is None:
             return False
+        return lock.extra is not None or lock.holds[0].owner != operation.owner
+    if kind is SetString:
+        operation = cast(SetString, operation)
+        return operation.condition == "NX" and table.locks.get(operation.name) is not None
+    if kind is AcquireAll:
+        operation = cast(AcquireAll, operation)
+        return any(table.locks.get(name) is not None for name in operation.names)
+    return False
 
 
 def is_try(operation: Operation) -> bool:
     """Whether it neither waits in line nor is remembered, whatever comes of it."""
-    match operation:
-        case Acquire() | AcquireAll():
-            options = operation.options or PLAIN
-            return not operation.request and options.wait_ms == 0 and options.blocking
-        case SetString(condition="NX"):
-            return True
-        case _:
+    if isinstance(operation, Acquire | AcquireAll):
+        options = operation.options
+        if options is not None and (options.wait_ms or not options.blocking):
             return False
+        return not operation.request
+    return isinstance(operation, SetString) and operation.condition == "NX"
 
 
 class _Change(Exception):
@@ -88,13 +90,10 @@ class _LentSlot(_Lent):
 
 
 class Trial(LockTable):
-    """The lock table at the moment of an entry that never comes, for operations that change nothing."""
+    """A lock table for operations that change nothing, at the moments of entries that never come."""
 
-    def __init__(self, table: LockTable, stamp_ms: StampMs) -> None:
-        """`stamp_ms`: the entry's. It is of use until the table is next changed."""
-        self.clock_ms = stamp_ms
-        self.unix_offset_ms = table.unix_offset_ms
-        self.now_unix_ms = stamp_ms + table.unix_offset_ms
+    def __init__(self, table: LockTable) -> None:
+        self._table = table
         self.totals = Totals()
         lent: dict[str, Any] = {
             "locks": _LentLocks(table.locks),
@@ -105,22 +104,26 @@ class Trial(LockTable):
         }
         self.__dict__.update(lent)
         self.queues.by_client = cast(Any, _Lent(table.queues.by_client, "count"))
+        self._answers: dict[type, Callable[[Any, int], Outcome]] = {
+            Acquire: self._acquire,
+            AcquireAll: self._acquire_all,
+            SetString: self._set_string,
+        }
 
     def __getattr__(self, _: str) -> NoReturn:
         raise _Change  # what is not lent
 
-    def answer(self, operation: Operation) -> Outcome | None:
-        """What `apply` would answer to a try; None when that might change anything."""
+    def answer(self, operation: Operation, stamp_ms: StampMs) -> Outcome | None:
+        """What `apply` would answer to a try now; None when that might change anything.
+
+        stamp_ms: the entry's.
+        """
         if not is_try(operation):
             return None
+        self.clock_ms = stamp_ms
+        self.unix_offset_ms = self._table.unix_offset_ms
+        self.now_unix_ms = stamp_ms + self.unix_offset_ms
         try:
-            match operation:
-                case Acquire():
-                    return self._acquire(operation, 0)
-                case AcquireAll():
-                    return self._acquire_all(operation, 0)
-                case SetString():
-                    return self._set_string(operation, 0)
+            return self._answers[type(operation)](operation, 0)
         except _Change:
-            pass
-        return None
+            return None

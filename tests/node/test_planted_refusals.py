@@ -16,7 +16,6 @@ from resplock.node.pipeline import Pipeline
 from resplock.node.runs import Heads, Run
 from resplock.operations import Outcome
 from resplock.raft.core import RaftCore
-from resplock.state.table import LockTable
 from resplock.state.trying import Trial
 from resplock.types import StampMs
 from tests.node import test_pipeline, test_refusals
@@ -52,12 +51,9 @@ def take_every_share_for_the_first(patch: pytest.MonkeyPatch) -> None:
 def refuse_behind_what_succeeds(patch: pytest.MonkeyPatch) -> None:
     """Order: within a pipeline, what is proposed may change what comes of the rest."""
 
-    def refused(
-        run: Run, heads: Heads, table: LockTable, stamp_ms: StampMs
-    ) -> Mapping[int, Outcome]:
-        trial = Trial(table, stamp_ms)
+    def refused(run: Run, heads: Heads, trial: Trial, stamp_ms: StampMs) -> Mapping[int, Outcome]:
         answers = {
-            at: trial.answer(run.operations[at])
+            at: trial.answer(run.operations[at], stamp_ms)
             for begin, count in heads
             for at in range(begin, begin + count)
         }
@@ -86,10 +82,8 @@ def refuse_by_what_is_overdue(patch: pytest.MonkeyPatch) -> None:
     """A hold ends when its time is over, though no entry has said so yet."""
     real = refusals.refused
 
-    def refused(
-        run: Run, heads: Heads, table: LockTable, stamp_ms: StampMs
-    ) -> Mapping[int, Outcome]:
-        return real(run, heads, table, table.clock_ms)
+    def refused(run: Run, heads: Heads, trial: Trial, stamp_ms: StampMs) -> Mapping[int, Outcome]:
+        return real(run, heads, trial, trial._table.clock_ms)
 
     patch.setattr(node_module, "refused", refused)
 

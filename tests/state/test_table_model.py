@@ -119,6 +119,7 @@ def test_a_trial_says_what_comes_of_a_try_that_changes_nothing(run: Entries) -> 
     """Of those alone, and it changes nothing itself; where no end is due by then, as that is told of
     other locks too."""
     table = LockTable()
+    trial = Trial(table)
     index, stamp = 1, 1
     for elapsed, commands in run:
         stamp += elapsed
@@ -126,7 +127,7 @@ def test_a_trial_says_what_comes_of_a_try_that_changes_nothing(run: Entries) -> 
         index += 1
         for operation in commands:
             before = image(table)
-            tried = Trial(table, StampMs(stamp)).answer(operation)
+            tried = trial.answer(operation, StampMs(stamp))
             assert image(table) == before
             looked = looks_refused(table, operation)
             [outcome] = table.apply(index, stamp, [operation])
