@@ -58,6 +58,8 @@ SCRIPT_TOKEN_STEPS = 25
 SCRIPT_STEPS_MAX = 20_000
 """Steps of one run: nodes of its syntax tree, at most 0.25 microseconds each, so that the costliest
 script holds the loop for 5 ms. A lock library's takes 150."""
+SCRIPT_STEPS_TRIED = 40_000
+"""Steps of scripts in one turn, about 10 ms, to see whether they change anything; the others are logged."""
 SCRIPT_STEPS_PER_ENTRY = 500_000
 """Steps of all scripts in one entry of the log, about 100 ms, before the others are answered -BUSY."""
 SCRIPTS_MAX = 1_000

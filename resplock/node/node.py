@@ -659,7 +659,8 @@ class Node:
         context = 0
         if len(run.refused) == len(run.operations) and not (context := self._reads.prove(core)):
             run.refused = {}
-        self._refusals += len(run.refused)
+        if run.refused:
+            self._refusals += self._trial.totals.refusals
         if not context:
             return False
         self._pipeline.unlogged(run, core.id, core.term, context)

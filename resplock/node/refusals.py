@@ -1,7 +1,7 @@
 """Tries that are refused without a log entry.
 
-Pure. A try that finds the lock held changes nothing, so that it is a read: the leader answers what
-`apply` would, from the state that it has applied, if
+Pure. A try that finds the lock held changes nothing, and nor does a script that finds nothing to do. So
+it is a read: the leader answers what `apply` would, from the state that it has applied, if
 
 - it has applied all that anybody may have been told of (`RaftCore.has_applied_all`);
 - no end is overdue on the locks that the try is about, by the replicated clock as of now;
@@ -68,10 +68,11 @@ def refused(run: Run, heads: Heads, trial: Trial, stamp_ms: StampMs) -> Mapping[
 
     Of each client these are the ones before the first that may change something.
     """
+    trial.begin(stamp_ms)
     outcomes: dict[int, Outcome] = {}
     for begin, count in heads:
         for position in range(begin, begin + count):
-            outcome = trial.answer(run.operations[position], stamp_ms)
+            outcome = trial.answer(run.operations[position])
             if outcome is None:
                 break
             outcomes[position] = outcome

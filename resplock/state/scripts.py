@@ -28,12 +28,15 @@ class ScriptCache:
     def use(self, sha: bytes) -> Program | None:
         """The script with this SHA1; None when it is not known."""
         source = self._sources.pop(sha, None)
-        if source is None:
-            return None
-        self._sources[sha] = source
+        if source is not None:
+            self._sources[sha] = source
+        return self.look(sha)
+
+    def look(self, sha: bytes) -> Program | None:
+        """As `use`, but that is not counted: it changes nothing that replicas share."""
         program = self._programs.get(sha)
-        if program is None:
-            program = self._programs[sha] = Program(source)
+        if program is None and sha in self._sources:
+            program = self._programs[sha] = Program(self._sources[sha])
         return program
 
     def learn(self, sha: bytes, source: bytes) -> Program:

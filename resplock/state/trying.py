@@ -10,10 +10,14 @@ The table itself is not changed, its totals included.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn, cast
 
-from resplock.operations import Acquire, AcquireAll, Operation, Outcome, SetString
+from resplock import limits
+from resplock.operations import Acquire, AcquireAll, Evaluate, Operation, Outcome, SetString
+from resplock.state import scripting
 from resplock.state.records import Lock, Totals
+from resplock.state.scripts import ScriptCache
 from resplock.state.slotmap import SlotMap
 from resplock.state.table import LockTable
 from resplock.types import LockName, StampMs
@@ -34,17 +38,32 @@ def looks_refused(table: LockTable, operation: Operation) -> bool:
     if kind is AcquireAll:
         operation = cast(AcquireAll, operation)
         return any(table.locks.get(name) is not None for name in operation.names)
+    if kind is Evaluate:
+        return _looks_idle(table, cast(Evaluate, operation))
+    return False
+
+
+def _looks_idle(table: LockTable, script: Evaluate) -> bool:
+    """Whether it may not write, or is about a lock whose owner it does not name."""
+    if script.read_only:
+        return True
+    for name in script.names:
+        lock = table.locks.get(name)
+        if lock is not None and lock.holds and lock.holds[0].owner not in script.arguments:
+            return True
     return False
 
 
 def is_try(operation: Operation) -> bool:
-    """Whether it neither waits in line nor is remembered, whatever comes of it."""
+    """Whether it may be one that changes nothing: it neither waits in line nor is remembered."""
     if isinstance(operation, Acquire | AcquireAll):
         options = operation.options
         if options is not None and (options.wait_ms or not options.blocking):
             return False
         return not operation.request
-    return isinstance(operation, SetString) and operation.condition == "NX"
+    if isinstance(operation, SetString):
+        return operation.condition == "NX"
+    return isinstance(operation, Evaluate)
 
 
 class _Change(Exception):
@@ -89,17 +108,26 @@ class _LentSlot(_Lent):
         raise _Change
 
 
+class _LentScripts(_Lent):
+    """The scripts that are known; those that are run on a `Trial` do not count as used."""
+
+    def __init__(self, scripts: ScriptCache) -> None:
+        super().__init__(scripts)
+        self.use = scripts.look
+
+
 class Trial(LockTable):
     """A lock table for operations that change nothing, at the moments of entries that never come."""
 
     def __init__(self, table: LockTable) -> None:
         self._table = table
-        self.totals = Totals()
+        self.begin(StampMs(0))
         lent: dict[str, Any] = {
             "locks": _LentLocks(table.locks),
             "means": _Lent(table.means, "advice"),
             "owners": _Lent(table.owners, "has"),
             "tied": _Lent(table.tied, "count"),
+            "scripts": _LentScripts(table.scripts),
             "queues": _Lent(table.queues, "ahead_of", "count", "front", "place_of", "position"),
         }
         self.__dict__.update(lent)
@@ -108,22 +136,30 @@ class Trial(LockTable):
             Acquire: self._acquire,
             AcquireAll: self._acquire_all,
             SetString: self._set_string,
+            Evaluate: partial(scripting.evaluate, self),
         }
 
     def __getattr__(self, _: str) -> NoReturn:
         raise _Change  # what is not lent
 
-    def answer(self, operation: Operation, stamp_ms: StampMs) -> Outcome | None:
-        """What `apply` would answer to a try now; None when that might change anything.
-
-        stamp_ms: the entry's.
-        """
-        if not is_try(operation):
-            return None
+    def begin(self, stamp_ms: StampMs) -> None:
+        """Have an entry come at this moment. `totals` counts as its `apply` would, from 0 on."""
         self.clock_ms = stamp_ms
         self.unix_offset_ms = self._table.unix_offset_ms
         self.now_unix_ms = stamp_ms + self.unix_offset_ms
+        self.script_steps_left = limits.SCRIPT_STEPS_TRIED
+        self.totals = Totals()
+
+    def answer(self, operation: Operation) -> Outcome | None:
+        """What `apply` would answer to a try; None when that might change anything.
+
+        Nor is more known of scripts once they have taken limits.SCRIPT_STEPS_TRIED steps.
+        """
+        if not is_try(operation) or self.script_steps_left <= 0:
+            return None
+        refusals = self.totals.refusals
         try:
             return self._answers[type(operation)](operation, 0)
         except _Change:
+            self.totals.refusals = refusals
             return None

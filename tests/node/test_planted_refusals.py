@@ -52,8 +52,9 @@ def refuse_behind_what_succeeds(patch: pytest.MonkeyPatch) -> None:
     """Order: within a pipeline, what is proposed may change what comes of the rest."""
 
     def refused(run: Run, heads: Heads, trial: Trial, stamp_ms: StampMs) -> Mapping[int, Outcome]:
+        trial.begin(stamp_ms)
         answers = {
-            at: trial.answer(run.operations[at], stamp_ms)
+            at: trial.answer(run.operations[at])
             for begin, count in heads
             for at in range(begin, begin + count)
         }

@@ -13,14 +13,17 @@ from resplock.operations import (
     AddRefusals,
     Bulk,
     Done,
+    Evaluate,
     Granted,
     Held,
     InDoubt,
+    LoadScript,
     NoLeader,
     Number,
     Operation,
     Options,
     Released,
+    Scripted,
     SetString,
 )
 from resplock.state.snapshots import restore
@@ -256,6 +259,22 @@ def test_a_followers_clients_are_refused_without_an_entry(trio: Trio) -> None:
     assert [type(result) for result in one.take()] == [Held]
     assert two.take() == [Number(0)]
     assert logged(leader) == commands
+
+
+@pytest.mark.parametrize("which", ["n1", "n2"])
+def test_a_script_that_changes_nothing_has_no_entry(trio: Trio, which: str) -> None:
+    leader, source = trio["n1"], b"return redis.call('SET', KEYS[1], ARGV[1], 'NX') and 1 or 0"
+    granted(trio, leader, acquire("a"), LoadScript(source))
+    commands = logged(leader)
+    script = Evaluate(source, (name("a"),), (b"you",))
+    caller = submit(trio[which], script, set_nx("a"), script)
+    trio.settle()
+    assert caller.take() == [Scripted(b":0\r\n"), Bulk(None), Scripted(b":0\r\n")]
+    assert logged(leader) == commands
+    caller = submit(trio[which], release("a"), script, script)
+    trio.settle()
+    assert caller.take() == [Released(), Scripted(b":1\r\n"), Scripted(b":0\r\n")]
+    assert logged(leader)[-3:] == [release("a"), script, script]
 
 
 @pytest.mark.parametrize("heads", [((0, 3),), ((2, 1),), ((5, 1),), ((0, 2**53),)])

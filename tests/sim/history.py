@@ -24,6 +24,7 @@ from resplock.operations import (
     Bulk,
     Busy,
     CheckVersion,
+    Evaluate,
     GetLock,
     Granted,
     Held,
@@ -45,6 +46,7 @@ from resplock.operations import (
     Released,
     Renew,
     Renewed,
+    Scripted,
     SetString,
     Stats,
     TimedOut,
@@ -89,6 +91,8 @@ class Call:
                 return not asked.request and not options.wait_ms and options.blocking
             case SetString(condition="NX"), Bulk() | Number(0) | WrongType():
                 return True
+            case Evaluate(), Scripted(resp2):
+                return resp2 == b":0\r\n" or resp2.startswith(b"-")
             case _:
                 return False
 

@@ -127,7 +127,8 @@ def test_a_trial_says_what_comes_of_a_try_that_changes_nothing(run: Entries) -> 
         index += 1
         for operation in commands:
             before = image(table)
-            tried = trial.answer(operation, StampMs(stamp))
+            trial.begin(StampMs(stamp))
+            tried = trial.answer(operation)
             assert image(table) == before
             looked = looks_refused(table, operation)
             [outcome] = table.apply(index, stamp, [operation])
