@@ -46,6 +46,9 @@ WAITER_GRACE_MS = 10_000
 KEYS_PER_ENTRY = 20_000
 """Keys of all commands in one entry that may name several, before the others are answered -BUSY:
 about 0.1 s of work."""
+ANSWER_BYTES_PER_ENTRY = 1 << 20
+"""Values, and replies of scripts, that one entry's commands are answered before the others are
+answered -BUSY. So the answers to a message of forwarded commands fit into one."""
 SLOTS = 16384
 """Hash slots, as in Redis Cluster."""
 SCRIPT_SOURCE_BYTES_MAX = 16 * 1024
@@ -111,6 +114,8 @@ transactions that rely on it are given up."""
 
 KEY_BYTES_MAX = 1024
 OWNER_BYTES_MAX = 4096
+OWNER_QUOTED_BYTES_MAX = 1024
+"""How much of an owner errors are made from."""
 REQUEST_BYTES_MAX = 128
 REASON_BYTES_MAX = 256
 METADATA_PAIRS_MAX = 32
@@ -281,11 +286,12 @@ DISCONNECTS_QUEUED_MAX = 100_000
 would attach more clients is answered -BUSY."""
 FORWARDED_COMMANDS_MAX = 2048
 """Commands that a follower forwards in one message, as a rule: so that their answers, of a name and
-an owner at most each, fit into PEER_COMMANDS_BYTES_MAX."""
+an owner at most each but for ANSWER_BYTES_PER_ENTRY, fit into PEER_COMMANDS_BYTES_MAX."""
 ANSWER_MS_MAX = 10_000
 """How long a follower waits for the leader's answer while both seem to be well."""
-READS_FORWARDED_MAX = 16
-"""Queries that a follower forwards in one message: each answer may have LIST_BYTES_MAX."""
+READS_FORWARDED_MAX = 12
+"""Queries that a follower forwards in one message: each may have COMMAND_BYTES_MAX, and its answer
+LIST_BYTES_MAX or VALUES_BYTES_MAX."""
 HEARTBEATS_PER_ELECTION_TIMEOUT = 10
 EARLY_VOTE_JITTER_MS = 30
 """A follower that sees its leader's link break asks for pre-votes within so long."""
@@ -318,7 +324,7 @@ PEER_GUESTS_MAX = 16
 """Servers connected that are not members of the cluster: they may be about to be added."""
 PEER_UNSENT_BYTES_MAX = 2 * INFLIGHT_BYTES_MAX
 """Bytes that wait to be sent on one connection; more than an honest peer's window can hold."""
-PEER_COMMANDS_BYTES_MAX = 16 << 20
+PEER_COMMANDS_BYTES_MAX = 24 << 20
 """The longest frame with forwarded commands or their answers."""
 PEER_FAREWELL_MS = 2_000
 """How long the links to a removed server stay, so that it can learn of its removal."""

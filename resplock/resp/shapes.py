@@ -137,7 +137,8 @@ _IN_THE_WAY = (
     Field(
         "owner",
         Kind.BULK,
-        "Who has it, or waits in front when nobody has; nil while only a DELAY is in the way.",
+        "Who has it, or waits in front when nobody has; nil while only a DELAY is in the way. Of a "
+        f"value that was set, the first {limits.OWNER_BYTES_MAX} bytes.",
         nullable=True,
     ),
     Field("version", Kind.INTEGER, "The fencing version of the hold in the way; 0 when none is."),

@@ -165,4 +165,4 @@ def break_lock(ledger: Ledger, operation: Break, index: int) -> Broken | NotHeld
         ledger.tell("broken", name, hold.owner, hold.version, operation.reason)
         delay(ledger, name, hold)
     promote(ledger, (name,), index, ledger.clock_ms + 1)
-    return Broken(gone[0].owner, gone[0].version)
+    return Broken(gone[0].quoted_owner, gone[0].version)

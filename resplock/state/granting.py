@@ -137,7 +137,7 @@ def _obstacle(ledger: Ledger, name: LockName, lock: Lock, options: Options, ahea
     owner, version = None, 0
     if not fits(lock, options):
         hold = lock.holds[0]
-        owner, version, left_ms = hold.owner, hold.version, hold.remaining_ms(now_ms)
+        owner, version, left_ms = hold.shown_owner, hold.version, hold.remaining_ms(now_ms)
     elif ahead and (front := ledger.queues.front(name)) is not None:
         owner, left_ms = front.owner, max(front.ends_ms - now_ms, 1)
     else:

@@ -119,10 +119,10 @@ def list_keys(ledger: Ledger, query: ListKeys) -> Values:
             if wanted(name, lock):
                 found.append(key_of(name))
                 room -= len(name)
-        if room < 0:
-            raise _use_scan(f"the keys are together longer than {limits.VALUES_BYTES_MAX} bytes")
-        if wanted.steps > limits.KEYS_STEPS_MAX:
-            raise _use_scan("the pattern takes too long to match")
+            if room < 0:
+                raise _use_scan(f"they are together longer than {limits.VALUES_BYTES_MAX} bytes")
+            if wanted.steps > limits.KEYS_STEPS_MAX:
+                raise _use_scan("the pattern takes too long to match")
     return Values(tuple(found))
 
 

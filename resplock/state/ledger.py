@@ -66,6 +66,8 @@ class Ledger:
         """How many steps the scripts of the present entry may still take."""
         self.keys_left = 0
         """How many keys the present entry's commands on several may still name."""
+        self.answer_bytes_left = 0
+        """How many bytes of values its commands may still be answered."""
         self.watched: OrderedDict[LockName, int] = OrderedDict()
         """The number of the last change of each key that was watched lately; see `transactions`."""
         self.changes = 0

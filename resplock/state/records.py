@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from resplock.limits import INTEGER_MAX
+from resplock.limits import INTEGER_MAX, OWNER_BYTES_MAX, OWNER_QUOTED_BYTES_MAX
 from resplock.operations import ClientId, Metadata, Options, Outcome
 from resplock.types import LockName, Natural, StampMs
 
@@ -93,6 +93,16 @@ class Hold(msgspec.Struct, frozen=True, gc=False, array_like=True):
         """When it ends by itself: its TTL's end, or that of its claim; 0 for never."""
         terms = self.terms
         return self.deadline_ms if terms is None else sooner(self.deadline_ms, terms.claim_ms)
+
+    @property
+    def shown_owner(self) -> bytes:
+        """The owner, to those who are refused: a value that was set may be too long to be told to all."""
+        return self.owner[:OWNER_BYTES_MAX]
+
+    @property
+    def quoted_owner(self) -> bytes:
+        """The owner, to those who are told in an error, which shows its beginning."""
+        return self.owner[:OWNER_QUOTED_BYTES_MAX]
 
     @property
     def permits(self) -> int:

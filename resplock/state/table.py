@@ -25,15 +25,19 @@ from resplock.operations import (
     AddRefusals,
     Blocked,
     Break,
+    Bulk,
     Busy,
     Cancel,
     Delete,
     Disconnect,
     Done,
     Ended,
+    Evaluate,
     Event,
     Execute,
     Executed,
+    GetDelete,
+    GetExpire,
     Granted,
     Held,
     KeepAlive,
@@ -53,6 +57,7 @@ from resplock.operations import (
     Released,
     Renew,
     Renewed,
+    Scripted,
     SetString,
     Settle,
     SetUnixOffset,
@@ -96,6 +101,7 @@ class LockTable(Ledger):
             **{kind: partial(handler, self) for kind, handler in strings.HANDLERS.items()},
             **{kind: partial(handler, self) for kind, handler in keyspace.HANDLERS.items()},
             **{kind: partial(handler, self) for kind, handler in scripting.HANDLERS.items()},
+            **{kind: partial(self._answer_long, handler) for kind, handler in _LONG.items()},
             SetString: self._set_string,
             Delete: self._delete,
             Watch: partial(transactions.watch, self),
@@ -118,6 +124,7 @@ class LockTable(Ledger):
         self.script_steps_left = limits.SCRIPT_STEPS_PER_ENTRY
         self.keys_left = limits.KEYS_PER_ENTRY
         self.transaction_steps_left = limits.TRANSACTION_STEPS_PER_ENTRY
+        self.answer_bytes_left = limits.ANSWER_BYTES_PER_ENTRY
         ends.end_due(self, first)
         if self.departing:
             leaving.go_on(self, first)
@@ -263,7 +270,7 @@ class LockTable(Ledger):
         self.totals.refusals += 1
         hold = lock.holds[0]
         advice = self.means.advice(name, lock, 0, self.clock_ms)
-        return Held(hold.owner, hold.version, hold.remaining_ms(self.clock_ms), 0, advice)
+        return Held(hold.shown_owner, hold.version, hold.remaining_ms(self.clock_ms), 0, advice)
 
     def _release(self, operation: Release, index: int) -> Outcome:
         name = operation.name
@@ -278,7 +285,7 @@ class LockTable(Ledger):
             return NotHeld(name)
         hold = lock.holds[0]
         if hold.owner != operation.owner:
-            return NotOwner(name, hold.owner, hold.version)
+            return NotOwner(name, hold.quoted_owner, hold.version)
         if operation.version and operation.version != hold.version:
             return Stale(name, operation.version, hold.version)
         self.means.observe(name, self.clock_ms - hold.acquired_ms)
@@ -309,7 +316,7 @@ class LockTable(Ledger):
             return NotHeld(name)
         hold = lock.holds[0]
         if hold.owner != operation.owner:
-            return NotOwner(name, hold.owner, hold.version)
+            return NotOwner(name, hold.quoted_owner, hold.version)
         if operation.version and operation.version != hold.version:
             return Stale(name, operation.version, hold.version)
         ttl_ms = self._renew_plain(slot, name, lock, operation.ttl_ms)
@@ -401,6 +408,8 @@ class LockTable(Ledger):
         """Carry out one step of a transaction."""
         if isinstance(step, Look):
             return transactions.look(self, step.query, index)
+        if type(step) in _LONG:  # the transaction counts its answers itself
+            return _LONG[type(step)](self, step, index)
         return self._handlers[type(step)](step, index)
 
     # --- string keys -----------------------------------------------------------------------------
@@ -409,7 +418,9 @@ class LockTable(Ledger):
         """SET: here as lock libraries use it, for a key that is not there or, with NX, that is."""
         slot = self.locks.writable(operation.name)
         lock = slot.get(operation.name)
-        if operation.at_ms or operation.gives_old or operation.condition == "XX":
+        if operation.gives_old:
+            return self._answer_long(strings.set_string, operation, index)
+        if operation.at_ms or operation.condition == "XX":
             return strings.set_string(self, operation, index)
         if lock is None:
             ttl_ms = 0 if operation.ttl_ms == KEEP_TTL else operation.ttl_ms
@@ -433,6 +444,19 @@ class LockTable(Ledger):
         strings.delete_plain(self, slot, name, lock)
         return strings.YES
 
+    def _answer_long(
+        self, handler: Callable[[Ledger, Any, int], Outcome], operation: Any, index: int
+    ) -> Outcome:
+        """What may be answered with a whole value, as long as those of the entry are not too many."""
+        if self.answer_bytes_left <= 0:
+            return _TOO_MUCH
+        outcome = handler(self, operation, index)
+        if isinstance(outcome, Bulk):
+            self.answer_bytes_left -= len(outcome.value or b"")
+        elif isinstance(outcome, Scripted):
+            self.answer_bytes_left -= len(outcome.resp2) + len(outcome.resp3)
+        return outcome
+
     # --- shared steps ----------------------------------------------------------------------------
 
     def _hold_for(
@@ -447,7 +471,7 @@ class LockTable(Ledger):
         hold = lock.hold_of(operation.owner)
         if hold is None:
             holder = lock.holds[0]
-            return NotOwner(name, holder.owner, holder.version)
+            return NotOwner(name, holder.quoted_owner, holder.version)
         if operation.version and operation.version != hold.version:
             return Stale(name, operation.version, hold.version)
         return lock, hold
@@ -509,5 +533,12 @@ class LockTable(Ledger):
             assert not is_up(self, place), "a place that could be granted waits"
 
 
+_LONG: dict[type, Callable[[Ledger, Any, int], Outcome]] = {
+    GetDelete: strings.HANDLERS[GetDelete],
+    GetExpire: strings.HANDLERS[GetExpire],
+    Evaluate: scripting.HANDLERS[Evaluate],
+}
+"""What may be answered with a whole value; and so may SET with GET."""
+_TOO_MUCH = Busy(f"more than {limits.ANSWER_BYTES_PER_ENTRY} bytes of values are asked for at once")
 _RELEASED = Released()
 _DONE = Done()

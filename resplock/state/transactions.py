@@ -102,6 +102,8 @@ def execute(ledger: Ledger, operation: Execute, index: int, do: Do) -> Executed 
     """EXEC."""
     if ledger.transaction_steps_left <= 0 or ledger.keys_left <= 0 or ledger.script_steps_left <= 0:
         return _BUSY
+    if ledger.answer_bytes_left <= 0:
+        return _BUSY
     ledger.transaction_steps_left -= len(operation.watched)
     if not all(_is_unchanged(ledger, *each, index) for each in operation.watched):
         return _ABORTED
@@ -117,6 +119,7 @@ def execute(ledger: Ledger, operation: Execute, index: int, do: Do) -> Executed 
         result = do(step, index)
         room -= _size(step, result)
         results.append(result)
+    ledger.answer_bytes_left -= limits.TRANSACTION_REPLY_BYTES_MAX - room
     return Executed(tuple(results))
 
 

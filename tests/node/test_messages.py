@@ -84,6 +84,8 @@ from resplock.operations import (
 )
 from resplock.raft.entries import Member
 from resplock.raft.messages import PeerError
+from resplock.state import queries
+from resplock.state.table import LockTable
 from resplock.types import LockName, NodeId, StampMs, UnixMs
 
 A = LockName(b"\0a")
@@ -352,13 +354,77 @@ def test_a_message_has_at_most_so_many_bytes() -> None:
         messages.decode(bytes(limits.PEER_COMMANDS_BYTES_MAX + 1))
 
 
-def test_the_answers_to_one_message_fit_into_one() -> None:
-    """The longest that a short command can have: the name and the owner of a lock."""
-    name = LockName(bytes(limits.KEY_BYTES_MAX + 1))
-    longest = NotOwner(name, bytes(limits.OWNER_BYTES_MAX), limits.VERSION_MAX)
-    answers = Results(limits.INTEGER_MAX, [longest] * limits.FORWARDED_COMMANDS_MAX)
-    commands_bytes = limits.RUN_BYTES_MAX  # KEEPALIVE's answer may have the names that were asked
-    assert len(messages.encode(answers)) + commands_bytes <= limits.PEER_COMMANDS_BYTES_MAX
+LONGEST_KEY = LockName(b"\0" + b"k" * limits.KEY_BYTES_MAX)
+LONGEST_VALUE = b"v" * limits.ARGUMENT_BYTES_MAX
+ANSWERED_LONG: list[Operation] = [
+    Acquire(LONGEST_KEY, b"you"),
+    Acquire(LONGEST_KEY, b"you", request=b"1"),
+    Acquire(LONGEST_KEY, b"you", options=Options(wait_ms=0, priority=1)),
+    Release(LONGEST_KEY, b"you"),
+    Renew(LONGEST_KEY, b"you"),
+    ops.GetExpire(LONGEST_KEY),
+    ops.SetString(LONGEST_KEY, LONGEST_VALUE, gives_old=True),
+    ops.SetString(LONGEST_KEY, b"v", condition="NX", gives_old=True),
+    ops.Evaluate(b"return redis.call('GET', KEYS[1])", (LONGEST_KEY,)),
+    ops.Execute((ops.Look(ops.GetStrings((LONGEST_KEY,) * 15)),) * 2),
+    ops.Execute((ops.GetExpire(LONGEST_KEY),) * 20),
+    ops.Evaluate(b"local v = redis.call('GET', KEYS[1]) return {v, false}", (LONGEST_KEY,)),
+]
+
+
+@pytest.mark.parametrize("operation", ANSWERED_LONG)
+def test_the_answers_to_one_message_fit_into_one(operation: Operation) -> None:
+    """Also those of KEEPALIVE, which may have all the names that were asked for."""
+    table = LockTable()
+    table.apply(1, 1, [ops.SetString(LONGEST_KEY, LONGEST_VALUE)])
+    outcomes = table.apply(2, 1, [operation] * limits.FORWARDED_COMMANDS_MAX)
+    answers = messages.encode(Results(limits.INTEGER_MAX, messages.pack(outcomes)))
+    assert len(answers) + limits.RUN_BYTES_MAX <= limits.PEER_COMMANDS_BYTES_MAX
+    last = max(
+        2 * limits.SCRIPT_REPLY_BYTES_MAX,
+        limits.TRANSACTION_REPLY_BYTES_MAX + limits.VALUES_BYTES_MAX,
+    )
+    long = limits.ANSWER_BYTES_PER_ENTRY + last
+    short = Held(bytes(limits.OWNER_BYTES_MAX), limits.VERSION_MAX, 2**63 - 1, 10_000, ADVICE)
+    rest = messages.encode(Results(1, [short] * limits.FORWARDED_COMMANDS_MAX))
+    assert long + len(rest) + limits.RUN_BYTES_MAX <= limits.PEER_COMMANDS_BYTES_MAX
+
+
+def test_values_that_are_taken_away_fit_into_one_message() -> None:
+    table = LockTable()
+    names = [LockName(b"\0%d" % number) for number in range(limits.FORWARDED_COMMANDS_MAX)]
+    table.apply(1, 1, [ops.SetString(name, LONGEST_VALUE) for name in names])
+    outcomes = table.apply(5_000, 1, [Break(name) for name in names[:1000]])
+    outcomes += table.apply(9_000, 1, [ops.GetDelete(name) for name in names[1000:]])
+    assert len(messages.encode(Results(1, messages.pack(outcomes)))) < limits.RUN_BYTES_MAX * 2
+    refused = sum(isinstance(outcome, Busy) for outcome in outcomes)
+    assert table.locks_by_db[0] == refused > 0, "what was refused was not done"
+
+
+def test_the_queries_of_one_message_and_their_answers_fit_into_one() -> None:
+    names = tuple([LONGEST_KEY] * (limits.COMMAND_BYTES_MAX // limits.KEY_BYTES_MAX))
+    longest = Ask(5, 9, [ops.GetStrings(names)] * limits.READS_FORWARDED_MAX)
+    assert len(messages.encode(longest)) <= limits.PEER_COMMANDS_BYTES_MAX
+    table = LockTable()
+    keys = limits.VALUES_BYTES_MAX // 2_000
+    table.apply(
+        1,
+        1,
+        [
+            ops.SetString(LockName(b"\0%d" % number + b"k" * 1_000), b"v" * 2_000)
+            for number in range(keys)
+        ],
+    )
+    values = tuple(name for name, _ in table.locks)
+    for query in (
+        ops.GetStrings(values),
+        ops.ListKeys(0, b"*"),
+        ops.ScanKeys(0, count=1_000),
+        ListLocks(0, count=1_000),
+    ):
+        answer = queries.answer(table, query, 1)
+        answers = messages.encode(Results(9, messages.pack([answer] * limits.READS_FORWARDED_MAX)))
+        assert len(answers) <= limits.PEER_COMMANDS_BYTES_MAX
 
 
 # --- bytes that are no message -------------------------------------------------------------------

@@ -119,7 +119,7 @@ def test_keys_is_refused_when_it_would_take_long(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(CommandError, match="the pattern takes too long to match: use SCAN"):
         space.keys(b"*[0-9]*")
     monkeypatch.setattr(limits, "VALUES_BYTES_MAX", 19)
-    with pytest.raises(CommandError, match="the keys are together longer than 19 bytes: use SCAN"):
+    with pytest.raises(CommandError, match="they are together longer than 19 bytes: use SCAN"):
         space.keys()
     space.keys(b"1")
     monkeypatch.setattr(limits, "KEYS_LOOKED_AT_MAX", 9)
