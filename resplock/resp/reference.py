@@ -27,10 +27,12 @@ from resplock.resp.arguments import (
 )
 from resplock.resp.binding import default_of
 from resplock.resp.command import Command, Group
-from resplock.resp.commands import COMMANDS
+from resplock.resp.commands import COMMANDS, refused
 from resplock.resp.events import KINDS
 from resplock.resp.failures import ERRORS
 from resplock.resp.shapes import Field, Kind, Reply
+
+_NOT_THERE = "Commands of Redis that are not there"
 
 DEFAULT_PATH = Path("docs/reference.md")
 
@@ -103,6 +105,7 @@ def _lines() -> Iterator[str]:
         )
     yield "- [Events](#events)"
     yield "- [Errors](#errors)"
+    yield f"- [{_NOT_THERE}](#{_anchor(_NOT_THERE)})"
     for group in _TITLES:
         title, about = _TITLES[group]
         yield from ("", f"## {title}", "", about)
@@ -112,6 +115,7 @@ def _lines() -> Iterator[str]:
                     yield from _command(each)
     yield from _events()
     yield from _errors()
+    yield from _not_there()
 
 
 def _anchor(heading: str) -> str:
@@ -294,6 +298,13 @@ def _errors() -> Iterator[str]:
         yield from ("", f"### {error.code}", "", error.meaning, "", f"What to do: {error.remedy}")
         if error.later:
             yield from ("", "Not given in this version.")
+
+
+def _not_there() -> Iterator[str]:
+    yield from ("", f"## {_NOT_THERE}", "")
+    yield "They are answered `-ERR` and why."
+    rows = [(f"It {kind.why}.", ", ".join(kind.names)) for kind in refused.KINDS]
+    yield from _table(("why", "commands"), rows)
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

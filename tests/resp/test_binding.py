@@ -278,6 +278,7 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("CONFIG GET a b*", "CONFIG GET", {"parameters": (b"a", b"b*")}),
     ("CONFIG HELP", "CONFIG HELP", NOTHING),
     ("OBJECT HELP", "OBJECT HELP", NOTHING),
+    ("WAIT 1 0", "WAIT", {"numreplicas": 1, "timeout": 0}),
     ("INFO", "INFO", {"sections": ()}),
     ("INFO server clients", "INFO", {"sections": (b"server", b"clients")}),
     ("TIME", "TIME", NOTHING),

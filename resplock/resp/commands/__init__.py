@@ -25,6 +25,7 @@ from resplock.resp.commands import (
     string_commands,
     transaction_commands,
 )
+from resplock.resp.commands.refused import refusal
 from resplock.resp.quoting import QUOTED_BYTES_MAX, printable
 
 __all__ = [
@@ -67,7 +68,8 @@ COMMANDS: dict[bytes, Command] = {
 def find(argv: list[bytes]) -> Command:
     """The command that `argv`, which is not empty, calls: a subcommand where it names one.
 
-    Raises CommandError, in Redis's words, for an unknown command or subcommand.
+    Raises CommandError for a command or subcommand that is unknown, in Redis's words, or that Redis
+    has and we do not (`refused`).
     """
     # Most clients write names in capitals: `upper` is a second lookup for the others.
     command = COMMANDS.get(argv[0]) or COMMANDS.get(argv[0].upper())
@@ -85,12 +87,16 @@ def _find_subcommand(container: Command, argv: list[bytes]) -> Command:
         raise container.wrong_arity()
     command = container.children.get(argv[1]) or container.children.get(argv[1].upper())
     if command is None:
+        if (refused := refusal(b"%b %b" % (argv[0], argv[1]))) is not None:
+            raise CommandError(refused)
         name = printable(argv[1])
         raise CommandError(f"unknown subcommand '{name}'. Try {container.name} HELP.")
     return command
 
 
 def _unknown_command(argv: list[bytes]) -> CommandError:
+    if b" " not in argv[0] and (refused := refusal(argv[0])) is not None:
+        return CommandError(refused)
     arguments = ""
     for word in argv[1:]:
         left = QUOTED_BYTES_MAX - len(arguments)

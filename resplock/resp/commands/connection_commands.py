@@ -140,4 +140,34 @@ COMMANDS = (
         ),
         replies=(shapes.OK,),
     ),
+    Command(
+        name="WAIT",
+        summary="Waits until other nodes have what this connection had decided.",
+        group=Group.CONNECTION,
+        flags=(Flag.NOSCRIPT,),
+        tips=("request_policy:all_shards", "response_policy:agg_min"),
+        arguments=(
+            Integer(
+                name="numreplicas",
+                least=-limits.INTEGER_MAX - 1,
+                wording=Wording(
+                    "value is not an integer or out of range",
+                    "value is not an integer or out of range",
+                ),
+            ),
+            Integer(
+                name="timeout",
+                unit="milliseconds",
+                note="0 = for ever",
+                wording=Wording("timeout is not an integer or out of range", "timeout is negative"),
+            ),
+        ),
+        replies=(Reply("count", Kind.INTEGER, "How many other nodes have it on disk."),),
+        details=(
+            (
+                "What was answered is on the disks of a majority already, with or without it. Only the "
+                "leader knows of more; any other node counts a majority."
+            ),
+        ),
+    ),
 )

@@ -11,6 +11,7 @@ I/O layer. One handler per command, by its name; a test compares the handlers wi
     info.py          the sections of INFO
     raft.py          RAFT.STATUS, RAFT.SNAPSHOT, RAFT.HEALTH
     cluster.py       CLUSTER ..., READONLY, READWRITE, ASKING
+    replication.py   WAIT
     sentinel.py      SENTINEL ...
     pubsub.py        (P|S)SUBSCRIBE, (P|S)UNSUBSCRIBE, PUBSUB ..., LOCK.WATCH, LOCK.UNWATCH
     transactions.py  MULTI, DISCARD, UNWATCH
@@ -32,6 +33,7 @@ from resplock.server.local import memory as memory_handlers
 from resplock.server.local import observing as observing_handlers
 from resplock.server.local import pubsub as pubsub_handlers
 from resplock.server.local import raft as raft_handlers
+from resplock.server.local import replication as replication_handlers
 from resplock.server.local import sentinel as sentinel_handlers
 from resplock.server.local import server as server_handlers
 from resplock.server.local import transactions as transaction_handlers
@@ -48,6 +50,7 @@ HANDLERS: dict[str, Handler] = {
     **observing_handlers.HANDLERS,
     **raft_handlers.HANDLERS,
     **cluster_handlers.HANDLERS,
+    **replication_handlers.HANDLERS,
     **sentinel_handlers.HANDLERS,
     **pubsub_handlers.HANDLERS,
     **transaction_handlers.HANDLERS,
