@@ -337,6 +337,16 @@ class Execute(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=82):
     steps: tuple[Operation, ...] = ()
     watched: tuple[tuple[LockName, Natural], ...] = ()
 
+    @property
+    def name(self) -> LockName:
+        """The first key that is named: of one slot, where a cluster's client is sent with it."""
+        for step in self.steps:
+            what = step.query if isinstance(step, Look) else step
+            for name in (getattr(what, "name", None), *getattr(what, "names", ())):
+                if name is not None:
+                    return LockName(name)
+        return self.watched[0][0] if self.watched else LockName(b"\0")
+
 
 Operation: TypeAlias = (
     Acquire

@@ -9,16 +9,24 @@ from resplock import limits
 from resplock.node.administration import AddServer, RemoveServer, Transfer
 from resplock.node.messages import Forward, NotProposed, Results, encode
 from resplock.operations import (
+    Advised,
     CheckVersion,
+    CountKeys,
+    CountLocks,
     Done,
+    Execute,
+    Executed,
+    GetBackoff,
     GetLock,
     Granted,
     Held,
     InDoubt,
     LockInfo,
+    Look,
     Moved,
     NoLeader,
     Released,
+    Watch,
 )
 from resplock.types import NodeId
 from tests.node.servers import (
@@ -427,6 +435,46 @@ def test_redirection_names_the_leader() -> None:
         Moved(5061, "host-n1:1"),
         Moved(12182, "host-n1:1"),
     ]
+
+
+def test_a_transaction_is_redirected_by_the_first_key_that_it_names() -> None:
+    trio = Trio(redirects=True)
+    trio.elect("n1")
+    trio.pass_time(100)
+    caller = Caller()
+    looks_first = Execute((Look(GetLock(name("foo"))), release("bar")))
+    watches = Execute((), ((name("bar"), 7),))
+    for transaction in (
+        looks_first,
+        Execute((Look(CountKeys((name("foo"),))), release("bar"))),
+        watches,
+        Execute(),
+    ):
+        trio["n2"].node.submit(caller, [transaction])
+    trio["n2"].turn()
+    assert [moved.slot for moved in caller.take()] == [12182, 12182, 5061, 0]
+
+
+def test_a_follower_forwards_a_transaction_and_a_watch() -> None:
+    trio = Trio()
+    trio.elect("n1")
+    trio.pass_time(100)
+    caller = Caller()
+    trio["n2"].node.submit(caller, [Watch((name("foo"),))])
+    trio.pass_time(50)
+    [watched] = caller.take()
+    transaction = Execute(
+        (acquire("foo"), Look(GetBackoff(name("foo"))), Look(CountLocks(0))),
+        ((name("foo"), watched.numbers[0]),),
+    )
+    trio["n2"].node.submit(caller, [transaction, transaction])
+    trio.pass_time(50)
+    done, given_up = caller.take()
+    granted, advised, count = done.results
+    assert isinstance(granted, Granted)
+    assert isinstance(advised, Advised)
+    assert count == 1
+    assert given_up == Executed(None)
 
 
 def test_nobody_is_redirected_before_the_earlier_commands_are_answered() -> None:

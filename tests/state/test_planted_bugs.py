@@ -10,17 +10,19 @@ import pytest
 from msgspec.structs import replace
 
 from resplock import limits
-from resplock.operations import Granted, Unblocked
+from resplock.operations import Executed, Granted, NotHeld, Unblocked
 from resplock.state import (
     deadlocks,
     ends,
     granting,
     handover,
     leaving,
+    queries,
     queues,
     records,
     snapshots,
     table,
+    transactions,
     waiting,
 )
 from resplock.state.groups import Groups
@@ -28,6 +30,13 @@ from resplock.state.ledger import Ledger
 from resplock.state.records import Hold, Mode
 from resplock.state.requests import Requests
 from resplock.state.table import LockTable
+from resplock.types import LockName
+from tests.planted import fails_its_test, fails_within
+from tests.state.transactions import (
+    compare_with_single_steps,
+    see_what_the_cap_has_left,
+    watch_at_random,
+)
 from tests.state.twin import compare
 
 SEEDS = 150
@@ -718,3 +727,177 @@ def events_give_the_wrong_reason(patch: pytest.MonkeyPatch) -> None:
 def test_planted_bug_is_caught(bug: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     bug(monkeypatch)
     assert is_caught()
+
+
+# --- transactions --------------------------------------------------------------------------------
+
+IN_TRANSACTIONS: list[Plant] = []
+IN_WATCHES: list[Plant] = []
+
+
+def plant_in(plants: list[Plant]) -> Callable[[Plant], Plant]:
+    def note(bug: Plant) -> Plant:
+        plants.append(bug)
+        return bug
+
+    return note
+
+
+@plant_in(IN_TRANSACTIONS)
+def time_goes_on_between_two_steps(patch: pytest.MonkeyPatch) -> None:
+    original = LockTable._do
+
+    def do(self, step, index):  # type: ignore[no-untyped-def]
+        result = original(self, step, index)
+        self.clock_ms += 1
+        return result
+
+    patch.setattr(LockTable, "_do", do)
+
+
+def a_look_sees_what_is_overdue(patch: pytest.MonkeyPatch) -> None:
+    def look(table, query, index):  # type: ignore[no-untyped-def]
+        return queries.answer(table, query, table.clock_ms)
+
+    patch.setattr(transactions, "look", look)
+
+
+def exec_looks_past_what_is_overdue(patch: pytest.MonkeyPatch) -> None:
+    """As long as the cap on ends has left it behind, a watched key seems unchanged."""
+    patch.setattr(
+        transactions,
+        "_is_unchanged",
+        lambda ledger, name, number, index: ledger.watched.get(name) == number,
+    )
+
+
+@plant_in(IN_TRANSACTIONS)
+def the_steps_behind_an_error_are_left_out(patch: pytest.MonkeyPatch) -> None:
+    original = LockTable._do
+
+    def do(self, step, index):  # type: ignore[no-untyped-def]
+        result = original(self, step, index)
+        if isinstance(result, NotHeld):
+            self.transaction_steps_left = 0
+        return result if self.transaction_steps_left else NotHeld(LockName(b""))
+
+    patch.setattr(LockTable, "_do", do)
+
+
+@plant_in(IN_TRANSACTIONS)
+def the_steps_are_run_in_another_order(patch: pytest.MonkeyPatch) -> None:
+    original = LockTable._execute
+
+    def execute(self, operation, index):  # type: ignore[no-untyped-def]
+        done = original(self, replace(operation, steps=operation.steps[::-1]), index)
+        return done if done.results is None else Executed(done.results[::-1])
+
+    patch.setattr(LockTable, "_execute", execute)
+
+
+@plant_in(IN_WATCHES)
+def a_watch_does_not_see_deletions(patch: pytest.MonkeyPatch) -> None:
+    """A key that was deleted and set again is not noticed then."""
+    original = Ledger.changed
+
+    def changed(self, name):  # type: ignore[no-untyped-def]
+        if name in self.locks.writable(name):
+            original(self, name)
+
+    patch.setattr(Ledger, "changed", changed)
+
+
+@plant_in(IN_WATCHES)
+def a_watch_compares_what_is_there(patch: pytest.MonkeyPatch) -> None:
+    """The fencing version alone: 0 before and after is an absent key that was there meanwhile."""
+
+    def version(ledger, name, index):  # type: ignore[no-untyped-def]
+        ends.settle(ledger, name, index)
+        lock = ledger.locks.get(name)
+        return lock.holds[-1].version if lock and lock.holds else 0
+
+    patch.setattr(transactions, "_number", version)
+    patch.setattr(
+        transactions, "_is_unchanged", lambda ledger, name, was, i: version(ledger, name, i) == was
+    )
+
+
+@plant_in(IN_WATCHES)
+def a_watch_does_not_see_that_time_is_up(patch: pytest.MonkeyPatch) -> None:
+    original = ends.expire_plain
+
+    def expire(ledger, slot, name, lock):  # type: ignore[no-untyped-def]
+        number = ledger.watched.get(name)
+        original(ledger, slot, name, lock)
+        if number is not None:
+            ledger.watched[name] = number
+
+    put(patch, original, expire)
+
+
+@plant_in(IN_WATCHES)
+def a_watch_does_not_see_renewals(patch: pytest.MonkeyPatch) -> None:
+    original = LockTable._renew_plain
+
+    def renew(self, slot, name, lock, ttl_ms):  # type: ignore[no-untyped-def]
+        numbers = dict(self.watched)
+        left_ms = original(self, slot, name, lock, ttl_ms)
+        self.watched.update(numbers)
+        return left_ms
+
+    patch.setattr(LockTable, "_renew_plain", renew)
+
+
+@plant_in(IN_WATCHES)
+def a_place_in_line_counts_as_a_change(patch: pytest.MonkeyPatch) -> None:
+    original = Ledger.add_place
+
+    def add_place(self, place):  # type: ignore[no-untyped-def]
+        original(self, place)
+        for name in place.names:
+            self.changed(name)
+
+    patch.setattr(Ledger, "add_place", add_place)
+
+
+@plant_in(IN_WATCHES)
+def a_transaction_that_is_given_up_has_begun(patch: pytest.MonkeyPatch) -> None:
+    original = LockTable._execute
+
+    def execute(self, operation, index):  # type: ignore[no-untyped-def]
+        outcome = original(self, operation, index)
+        if outcome.results is None and operation.steps:
+            self._do(operation.steps[0], index)
+        return outcome
+
+    patch.setattr(LockTable, "_execute", execute)
+
+
+@plant_in(IN_WATCHES)
+def watched_keys_are_not_in_snapshots(patch: pytest.MonkeyPatch) -> None:
+    original = snapshots.restore
+
+    def restore(chunks):  # type: ignore[no-untyped-def]
+        restored = original(chunks)
+        restored.watched.clear()
+        restored.changes = 0
+        return restored
+
+    patch.setattr(snapshots, "restore", restore)
+
+
+@pytest.mark.parametrize("bug", IN_TRANSACTIONS, ids=lambda bug: bug.__name__)
+def test_planted_bug_in_transactions_is_caught(bug: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    fails_within(range(40), bug, compare_with_single_steps, monkeypatch)
+
+
+@pytest.mark.parametrize("bug", IN_WATCHES, ids=lambda bug: bug.__name__)
+def test_planted_bug_in_watches_is_caught(bug: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    fails_within(range(30), bug, watch_at_random, monkeypatch)
+
+
+@pytest.mark.parametrize("bug", [a_look_sees_what_is_overdue, exec_looks_past_what_is_overdue])
+def test_planted_bug_beyond_the_cap_of_ends_is_caught(
+    bug: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_its_test(bug, see_what_the_cap_has_left, monkeypatch)

@@ -30,7 +30,12 @@ from resplock.operations import (
     Watch,
 )
 from resplock.types import lock_name
-from tests.state.transactions import Run, compare_with_single_steps, watch_at_random
+from tests.state.transactions import (
+    Run,
+    compare_with_single_steps,
+    see_what_the_cap_has_left,
+    watch_at_random,
+)
 
 A, B = lock_name(0, b"a"), lock_name(0, b"b")
 
@@ -40,9 +45,13 @@ def test_a_transaction_is_its_steps_one_by_one(seed: int) -> None:
     compare_with_single_steps(seed)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(30))
 def test_exec_does_nothing_exactly_if_a_watched_key_has_changed(seed: int) -> None:
     watch_at_random(seed)
+
+
+def test_what_is_overdue_has_ended_whatever_the_cap_has_left() -> None:
+    see_what_the_cap_has_left()
 
 
 def test_all_steps_see_one_moment() -> None:

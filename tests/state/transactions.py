@@ -7,11 +7,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from resplock import limits
 from resplock.operations import (
     Acquire,
     AcquireAll,
     Advice,
     Advised,
+    Bulk,
     CountKeys,
     Delete,
     DeleteIf,
@@ -32,7 +34,7 @@ from resplock.operations import (
 )
 from resplock.state import queries, snapshots
 from resplock.state.table import LockTable
-from resplock.types import LockName
+from resplock.types import LockName, lock_name
 from tests.state.twin import NAMES, OWNERS, STEPS, TTLS, Chance, image
 
 CHANGES = ("acquired", "released", "expired", "renewed", "broken", "deleted")
@@ -77,12 +79,17 @@ class Run:
     def enqueue(self, name: LockName, owner: bytes) -> None:
         self.apply(Acquire(name, owner, options=Options(blocking=False)))
 
+    def restored(self) -> LockTable:
+        """The table, as it is restored from a snapshot."""
+        before = image(self.table)
+        table = snapshots.restore(iter(before))
+        table.keeps_events = True
+        assert image(table) == before
+        return table
+
     def restore(self) -> None:
         """Go on with a table that was restored from a snapshot."""
-        before = image(self.table)
-        self.table = snapshots.restore(iter(before))
-        self.table.keeps_events = True
-        assert image(self.table) == before
+        self.table = self.restored()
 
 
 class Steps:
@@ -151,6 +158,21 @@ def one_by_one(run: Run, steps: tuple[Operation, ...], index: int, stamp_ms: int
     return answers
 
 
+def see_what_the_cap_has_left() -> None:
+    """An entry ends so many holds at most; what is overdue behind those has ended for everybody."""
+    run, last = Run(), lock_name(0, b"last")
+    numbers = run.watch(last)
+    many = (lock_name(0, b"%d" % number) for number in range(limits.ENDS_PER_ENTRY + 1))
+    run.apply(*(SetString(name, b"v", 4) for name in many), SetString(last, b"v", 5))
+    assert run.execute(numbers) == Executed(None)
+    numbers = run.watch(last)
+    before = run.restored()
+    assert run.execute(numbers, at_ms=run.stamp_ms + 5) == Executed(None)
+    run.table = before
+    look = Look(GetString(last))
+    assert run.execute((), look, at_ms=run.stamp_ms) == Executed((Bulk(None),))
+
+
 def watch_at_random(seed: int, rounds: int = 40) -> None:
     """EXEC does nothing exactly if an event has told of a change of a key that it watches."""
     rng = random.Random(seed)
@@ -164,6 +186,8 @@ def watch_at_random(seed: int, rounds: int = 40) -> None:
             run.apply(*between, at_ms=run.stamp_ms + rng.choice(STEPS))
             if rng.random() < 0.1:
                 run.restore()
+            if rng.random() < 0.2:
+                run.enqueue(rng.choice(NAMES), rng.choice(OWNERS))
         stamp_ms = run.stamp_ms + rng.choice(STEPS)
         run.apply(at_ms=stamp_ms)
         has_changed = any(name in run.changed for name, _ in watched)
