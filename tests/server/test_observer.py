@@ -157,7 +157,9 @@ def test_what_latency_shows(server: FakeServer, client: FakeClient) -> None:
     [[_, taken_ms]] = ask(server, client, "LATENCY HISTORY commit")
     assert taken_ms == 30
     assert ask(server, client, "LATENCY HISTORY nothing") == []
-    assert b"the longest 30 ms" in ask(server, client, "LATENCY DOCTOR")
+    assert b"commit: 30 ms at most, 30 ms in the middle (samples: 1)" in ask(
+        server, client, "LATENCY DOCTOR"
+    )
     assert ask(server, client, "LATENCY RESET commit") == 1
     assert ask(server, client, "LATENCY RESET") == 1
 

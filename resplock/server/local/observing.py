@@ -97,8 +97,8 @@ def latency_doctor(context: Context, _: Connection, __: Call) -> Any:
         taken = sorted(sample.taken_ms for sample in event.samples)
         middle_ms = taken[len(taken) // 2]
         lines.append(
-            f"{name}: in {len(taken)} seconds, half of them at most {middle_ms} ms, the longest "
-            f"{event.longest_ms} ms."
+            f"{name}: {event.longest_ms} ms at most, {middle_ms} ms in the middle "
+            f"(samples: {len(taken)})"
         )
         lines.append(f"    {_ADVICE[name]}")
     return Verbatim("\n".join(lines) + "\n")
