@@ -2,6 +2,9 @@
 
 Pure. A recursive descent by the grammar of the Lua 5.1 manual, section 8. What is outside of the
 subset is refused here, by its name: before anything has run.
+
+It uses no parsing library: what is refused has to be named as Lua's own compiler would, and how deep
+and how long a script may be is bounded while it is read.
 """
 
 from __future__ import annotations
