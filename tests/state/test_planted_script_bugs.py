@@ -93,7 +93,7 @@ def forget_which_was_used_last(patch: pytest.MonkeyPatch) -> None:
 
 def know_nothing_of_eval(patch: pytest.MonkeyPatch) -> None:
     """EVALSHA after EVAL, as many clients do."""
-    patch.setattr(ScriptCache, "restore", lambda cache, sha, source: None)
+    patch.setattr(ScriptCache, "learn", lambda cache, sha, source: Program(source))
 
 
 # --- what a script may do ------------------------------------------------------------------------
