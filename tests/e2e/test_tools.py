@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +9,6 @@ import redis
 
 from tests.e2e.conftest import MakeCluster, MakeServer
 from tests.e2e.process import ServerProcess, run
-from tests.e2e.waiting import now_ms
 from tests.tools import find_tool
 
 
@@ -75,14 +73,15 @@ def test_connections(client: redis.Redis) -> None:
         client.execute_command("CLIENT TRACKING", "ON")
 
 
-def test_a_pause(client: redis.Redis) -> None:
-    assert client.client_pause(300, all=False)
-    began = now_ms()
-    client.get("lock")
-    assert now_ms() - began < 250
-    client.set("lock", "me")
-    assert now_ms() - began >= 250
-    assert client.client_unpause()
+def test_a_pause(client: redis.Redis, server: ServerProcess) -> None:
+    client.set("paused", "before")
+    assert client.client_pause(60_000, all=False)
+    with server.wire() as wire:
+        wire.send("SET", "paused", "after")
+        assert client.get("paused") == "before"
+        assert client.client_unpause()
+        assert wire.receive() == "OK"
+    assert client.get("paused") == "after"
 
 
 def test_monitor(client: redis.Redis) -> None:
@@ -97,13 +96,12 @@ def test_slow_commands(make_server: MakeServer) -> None:
     with redis.Redis(port=server.port, client_name="slow") as client:
         client.config_set("latency-monitor-threshold", 10)
         client.execute_command("DEBUG SLEEP", "0.02")
-        [entry] = [each for each in client.slowlog_get() if b"DEBUG" in each["command"]]
+        [entry] = [each for each in client.slowlog_get(128) if b"DEBUG" in each["command"]]
         assert entry["command"] == b"DEBUG SLEEP 0.02"
-        assert 20_000 <= entry["duration"] < 1_000_000
+        assert entry["duration"] >= 20_000
         assert entry["client_name"] == b"slow"
-        [(event, _, latest_ms, longest_ms)] = client.latency_latest()
-        assert event == b"command"
-        assert 20 <= latest_ms == longest_ms
+        longest_ms = {event: longest for event, _, _, longest in client.latency_latest()}
+        assert longest_ms[b"command"] >= 20
         # A turn that takes long names one of its commands.
         client.config_set("slowlog-log-slower-than", 0)
         client.set("lock", "me")
@@ -126,5 +124,7 @@ def test_on_every_node_of_a_cluster(make_cluster: MakeCluster) -> None:
     assert "MOVED" in run(*at_follower, "SET", "lock", "me").output
     assert run(*at_follower, "-c", "SET", "lock", "me").output == "OK\n"
     with redis.Redis(follower.host, follower.port) as client, client.monitor() as monitor:
-        threading.Timer(0, client.ping).start()
-        assert next(monitor.listen())["command"] in ("PING", "HELLO 3", "CLIENT SETINFO")
+        assert client.ping()
+        told = [next(monitor.listen())["command"]]
+        while told[-1] != "PING":  # behind what redis-py says first of itself
+            told.append(next(monitor.listen())["command"])
