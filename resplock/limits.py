@@ -43,7 +43,7 @@ DEADLOCK_STEPS_MAX = 256
 millisecond, and only when somebody may wait for the owner."""
 WAITER_GRACE_MS = 10_000
 """How long a disconnected waiter with a REQUEST may take to ask again, from the disconnect."""
-KEYS_PER_ENTRY = 20_000
+KEYS_PER_ENTRY = 10_000
 """Keys of all commands in one entry that may name several, before the others are answered -BUSY:
 about 0.1 s of work."""
 ANSWER_BYTES_PER_ENTRY = 1 << 20
@@ -150,8 +150,8 @@ SCAN_COUNT_MAX = 1000
 """A page of SCAN has no more keys, whatever its COUNT, and ends with LIST_STEPS_MAX, too."""
 SCAN_LOOKED_AT_MAX = 2_000
 """A page of SCAN ends after it has looked at so many locks: 2 ms."""
-KEYS_LOOKED_AT_MAX = 100_000
-"""KEYS is refused when there are more locks: it looks at all of them at once, in 50 ms."""
+KEYS_LOOKED_AT_MAX = 50_000
+"""KEYS is refused when there are more locks: it looks at all of them at once, in 50 to 150 ms."""
 KEYS_STEPS_MAX = 2 << 20
 """And when its pattern takes more steps (see `resplock.glob`): about 80 ms."""
 CONFIG_PATTERNS_MAX = 64
