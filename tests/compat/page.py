@@ -24,7 +24,7 @@ below the table.
 
 - *One node*, *three nodes*: the server. With three nodes, who knows one address talks to a follower.
 - *Standalone*, *cluster*, *sentinel*: how the client finds the server.
-- *Its tests*: those in the library's own distribution, unchanged.
+- *Its tests*: those in the library's own distribution, unchanged but for what the row says.
 - *A program of ours*: what an application does with the library (tests/compat/programs). With three
   nodes it also has the leader killed (`kill -9`): a lock that was held must still be held, with the same
   version, and workers that take and release locks must go on, no two of them with the same lock.
@@ -35,6 +35,9 @@ _ENTRY = """\
 Redlock algorithms that want several independent masters get one: the address of the cluster. Its nodes
 are one keyspace, so that a lock taken at one "master" is refused at the next.
 """
+
+_KILLED = "the leader is killed: "
+"""How the names of those cases begin."""
 
 
 def write(outcomes: Sequence[Outcome]) -> None:
@@ -153,12 +156,13 @@ def _not_run(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 def _notes(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """What programs noted while the leader was killed."""
-    rows = [
-        f"| {outcome.suite.library} | {outcome.mode.name} | {case.name.partition(': ')[2]} | {case.reason} |"
-        for outcome in outcomes
-        for case in outcome.those(PASSED)
-        if case.reason
-    ]
+    rows = []
+    for outcome in outcomes:
+        for case in outcome.those(PASSED):
+            if case.name.startswith(_KILLED) and case.reason:
+                what = case.name.removeprefix(_KILLED)
+                cells = [outcome.suite.library, outcome.mode.name, what, case.reason]
+                rows.append(f"| {' | '.join(cells)} |")
     if rows:
         yield "## While the leader is killed\n"
         yield "\n".join(

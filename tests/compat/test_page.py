@@ -1,5 +1,6 @@
 from tests.compat import parsing
-from tests.compat.page import render
+from tests.compat.catalogue import SUITES
+from tests.compat.page import PAGE, render
 from tests.compat.servers import ONE_NODE, THREE_NODES
 from tests.compat.suite import FAILED, PASSED, SKIPPED, Case, Mode, Outcome, Pip, Suite
 
@@ -58,3 +59,12 @@ def test_only_failures_that_nobody_has_explained_are_unexpected():
     cases = [Case(name, FAILED, "?") for name in ("waits", "polls", "stops")]
     outcome = Outcome(mine, ONE, cases, 1.0, also_on_redis=frozenset(["polls"]))
     assert [case.name for case in outcome.unexpected] == ["stops"]
+
+
+def test_the_page_names_every_suite_with_its_version():
+    page = PAGE.read_text()
+    for each in SUITES:
+        _, version = each.origin.pinned
+        for mode in each.modes:
+            row = f"| {each.library} | {version} | {each.what} | {mode.name} |"
+            assert row in page, f"`make compat` has not written this row: {row}"

@@ -238,7 +238,9 @@ async function main() {
     return;
   }
   for (const [title, body] of Object.entries(cases)) await judge(title, () => body(client));
-  await judge(name, () => client.close());
+  await judge(name, async () => {
+    await client.close();
+  });
 }
 
 async function judge(title, body) {
