@@ -46,7 +46,7 @@ from resplock.state.table import LockTable
 from resplock.state.timers import Timers
 from resplock.types import Index, LockName
 from tests.raft import test_planted_bugs as in_core
-from tests.sim import mutants_in_line  # noqa: F401  (registers its own)
+from tests.sim import mutants_in_line, mutants_of_tries  # noqa: F401  (register their own)
 from tests.sim.knobs import Knobs
 from tests.sim.planting import (
     BUSY,
