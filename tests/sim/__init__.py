@@ -18,6 +18,7 @@ when. Nothing reads a clock, a set's order or a hash, so a run is the same byte 
     strings      how programs take locks that were written for Redis
     faults       what strikes, when; and the operator who mends it
     safety       what must hold at every entry, on every replica (RELIABILITY I1-I12, Raft's own)
+    entry        what one entry of the log was
     referee      the rules of holds, queues and grants, by what is asked and told alone
     history      what clients saw, and what must hold of it (RELIABILITY H1-H9)
     linearizable whether one lock can explain what clients saw of it

@@ -327,7 +327,7 @@ class Client:
     def _choose(self) -> Sequence[Operation | Query]:
         rng = self.rng
         if self._strings is not None and self._strings.rng.random() < self.simulation.knobs.strings:
-            return [self._strings.query() if self.is_watcher else self._strings.choose()]
+            return [self._strings.query()] if self.is_watcher else self._strings.choose()
         if self.is_watcher:
             return [self._query()]
         if self._again is not None and rng.random() < 0.8:

@@ -100,8 +100,9 @@ def mutant_in(**world: Any) -> Callable[[Plant], Plant]:
 
 
 def knobs_of(name: str, seed: int) -> Knobs:
-    """The world of this seed in which to look for this bug."""
-    return dataclasses.replace(draw(World(seed).rng("knobs")), **WORLDS.get(name, {}))
+    """The world of this seed in which to look for this bug: a short one."""
+    world = {"faulty": 20 * S, "healed": 10 * S} | WORLDS.get(name, {})
+    return dataclasses.replace(draw(World(seed).rng("knobs")), **world)
 
 
 def restored(patch: Patch, change: Callable[[LockTable], None]) -> None:

@@ -15,24 +15,23 @@ the table after every entry. So what events tell is all that happened, and nothi
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from resplock import limits
 from resplock.operations import (
-    Acquire,
-    AcquireAll,
     Blocked,
     Busy,
     ClientId,
     Disconnect,
     Ended,
     Event,
+    Execute,
+    Executed,
     Granted,
     Lost,
     NodeGone,
-    Operation,
     Options,
     Outcome,
     Queued,
@@ -41,16 +40,16 @@ from resplock.operations import (
     TimedOut,
     Unblock,
     Unblocked,
+    Watch,
+    Watched,
 )
 from resplock.state.table import LockTable
 from resplock.types import LockName
 from tests.sim.asking import names_of, options_of
+from tests.sim.entry import Asked, Entry
 from tests.sim.history import tag_of
-from tests.sim.strings import is_script, steps_of
 from tests.sim.world import Violation
-from tests.state.string_model import TAKE
 
-Asked = Acquire | AcquireAll
 _INVOLUNTARY = ("expired", "broken", "deleted")
 
 
@@ -89,66 +88,6 @@ class Waiting:
         return -options_of(self.first).priority, self.index
 
 
-@dataclass
-class Put:
-    """A key that is given a value. `overwrites`: also one that is there, or waited for."""
-
-    asked: Acquire
-    is_done: bool
-    overwrites: bool
-    tag: int | None
-
-
-@dataclass
-class Entry:
-    """What one entry was, and what the first replica to apply it made of it."""
-
-    first: int
-    stamp_ms: int
-    operations: Sequence[Operation]
-    outcomes: Sequence[Outcome]
-    ended: Sequence[Ended]
-    events: Sequence[Event]
-    now: int = 0
-    """When that was, in virtual time."""
-
-    def asked(self) -> Iterator[tuple[int, Asked, Outcome]]:
-        """Its acquisitions, with their log indexes and outcomes."""
-        for number, operation in enumerate(self.operations):
-            if isinstance(operation, Acquire | AcquireAll):
-                yield self.first + number, operation, self.outcomes[number]
-
-    def askers(self) -> set[bytes]:
-        """The owners for whom it asks for locks, in either way."""
-        return {asked.owner for _, asked, _ in self.asked()} | {
-            value for _, value, _ in self.puts()
-        }
-
-    def puts(self) -> Iterator[tuple[LockName, bytes, Put]]:
-        """The values that its string commands and scripts may have given to keys."""
-        for operation, outcome in zip(self.operations, self.outcomes, strict=True):
-            for name, step in steps_of(operation, outcome):
-                if step["kind"].startswith("set"):
-                    overwrites = step["kind"] != "set nx" or is_script(operation, TAKE)
-                    is_done = step["reply"][0] == "set"
-                    ttl_ms = getattr(operation, "ttl_ms", 0)
-                    asked = Acquire(name, step["owner"], max(ttl_ms, 0))
-                    yield name, step["owner"], Put(asked, is_done, overwrites, tag_of(operation))
-
-    def takes_away(self, name: LockName, owner: bytes, reason: bytes) -> bool:
-        """Whether a string command or script may have taken this key from that owner."""
-        if reason == b"replaced":
-            return any(
-                key == name and value != owner and put.overwrites for key, value, put in self.puts()
-            )
-        return any(
-            key == name and step["kind"] == "delete" and step["owner"] in (b"", owner)
-            for operation, outcome in zip(self.operations, self.outcomes, strict=True)
-            for key, step in steps_of(operation, outcome)
-            if step["reply"][0] == "deleted"
-        )
-
-
 class Referee:
     """See the module."""
 
@@ -167,6 +106,10 @@ class Referee:
         self.last_version = 0
         self.puts: dict[int, int | None] = {}
         """The versions of grants by string commands and scripts: the number of the call."""
+        self._changed: dict[LockName, int] = {}
+        """The last entry that changed the holds of a lock."""
+        self._watched: dict[tuple[LockName, int], int] = {}
+        """The entry in which a WATCH was answered with this number."""
         self._answered: dict[bytes, dict[bytes, tuple[int, int]]] = defaultdict(dict)
         """By owner and REQUEST: the version that was granted, or 0, and when. The oldest come first."""
         self._clients: dict[ClientId, bool] = {}
@@ -191,6 +134,7 @@ class Referee:
         try:
             self._see_departures()
             self._see_asks()
+            self._check_watches()
             for event in entry.events:
                 self._follow(event)
             for ended in entry.ended:
@@ -226,6 +170,21 @@ class Referee:
                 self._see_hold_again(asked, outcome.version)
             if asked.request:
                 self._check_request(asked, outcome)
+
+    def _check_watches(self) -> None:
+        """EXEC does nothing once a watched lock has changed since, whatever has changed it."""
+        first = self._entry.first
+        for operation, outcome in zip(self._entry.operations, self._entry.outcomes, strict=True):
+            if isinstance(operation, Watch) and isinstance(outcome, Watched):
+                for name, number in zip(operation.names, outcome.numbers, strict=True):
+                    self._watched[name, number] = first
+            elif isinstance(operation, Execute) and outcome != Executed(None):
+                for name, number in operation.watched:
+                    if self._changed.get(name, 0) > self._watched[name, number]:
+                        raise Violation(f"{name!r} has changed, and {operation} was done")
+        for event in self._entry.events:
+            if event.kind not in ("queued", "cancelled"):
+                self._changed[event.name] = first
 
     def _check_request(self, asked: Asked, outcome: Outcome) -> None:
         """I9."""
@@ -342,14 +301,16 @@ class Referee:
 
     def _check_puts(self) -> None:
         """Who is told that a key is set has set it: a new grant, or a new end of the same hold."""
+        if not self._entry.puts:
+            return
         told = {
             (event.name, event.owner)
             for event in self._entry.events
             if event.kind in ("acquired", "renewed")
         }
-        for name, value, put in self._entry.puts():
-            if put.is_done and (name, value) not in told:
-                raise Violation(f"{name!r} is set to {value}, and nobody was told")
+        for put in self._entry.puts:
+            if put.is_done and (put.name, put.value) not in told:
+                raise Violation(f"{put} is done, and nobody was told")
 
     def _holds_it(self, event: Event) -> Held:
         hold = self.holds[event.name].get(event.owner)
@@ -467,8 +428,8 @@ class Referee:
             if asked.owner == event.owner and event.name in names_of(asked):
                 if isinstance(outcome, Granted) and outcome.version == event.version:
                     return asked, False
-        for name, value, put in self._entry.puts():
-            if (name, value) == (event.name, event.owner) and put.is_done:
+        for put in self._entry.puts:
+            if (put.name, put.value) == (event.name, event.owner) and put.is_done:
                 self.puts[event.version] = put.tag
                 return put.asked, put.overwrites
         raise Violation(f"nobody asked for {event}")

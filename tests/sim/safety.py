@@ -31,13 +31,13 @@ from resplock.raft.ready import Ready
 from resplock.state.table import LockTable
 from resplock.types import Index, LockName, NodeId, Term
 from tests.sim.asking import options_of, waits
+from tests.sim.entry import Entry as Applied
 from tests.sim.history import Moment, kind_of, tag_of
 from tests.sim.linearizable import NEVER
-from tests.sim.referee import Entry as Applied
 from tests.sim.referee import Held, Referee, Waiting
 from tests.sim.world import MS, S, Violation
 from tests.state.model import Model
-from tests.state.twin import by_lock, plain
+from tests.state.twin import by_lock, numbers_of, plain
 
 if TYPE_CHECKING:
     from tests.sim.host import Process
@@ -352,6 +352,7 @@ class Safety:
     def _compare_with_model(self, entry: Applied) -> None:
         """Outcomes, ends of waits and events are those that the description of commands gives."""
         model = self.model
+        model.numbers = numbers_of(entry.first, entry.outcomes)
         expected = model.apply(entry.first, entry.stamp_ms, list(entry.operations))
         for got, wanted in (
             ([plain(each) for each in entry.outcomes], expected),
@@ -421,7 +422,8 @@ class Safety:
         answers = list(table.requests._queue.values())
         places = [*table.queues.places.values(), *table.departing]
         means, scripts = list(table.means.means.items()), table.scripts.sources()
-        return _encoder.encode((head, locks, places, answers, means, scripts))
+        watched = list(table.watched.items())
+        return _encoder.encode((head, locks, places, answers, means, scripts, watched))
 
     # --- at rest ---------------------------------------------------------------------------------
 

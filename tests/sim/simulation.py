@@ -27,6 +27,7 @@ from tests.sim.faults import Faults, Operator
 from tests.sim.history import Call, History
 from tests.sim.host import Host, Process
 from tests.sim.knobs import Knobs
+from tests.sim.linearizable import NEVER
 from tests.sim.network import Network
 from tests.sim.safety import Safety
 from tests.sim.transfer import Transfers
@@ -133,25 +134,29 @@ class Simulation:
 
     # --- the phases ------------------------------------------------------------------------------
 
-    def run(self) -> Report:
-        """All of it. What is wrong is in the report."""
+    def run(self, until_us: int = NEVER) -> Report:
+        """All of it, or its faulty phase up to a moment. What is wrong is in the report."""
         violation = ""
         with _constants(self.knobs):
             try:
-                self._run()
+                self._begin()
+                self.world.run(min(until_us, self.knobs.faulty))
+                if until_us > self.knobs.faulty:
+                    self._finish()
             except Violation as found:
                 violation = str(found)
                 self.world.note("sim", f"VIOLATION {violation}")
         return self._report(violation)
 
-    def _run(self) -> None:
+    def _begin(self) -> None:
         for host in self.hosts():
             host.start()
         self.operator.start()
         self.faults.start()
         for client in self.clients:
             client.start()
-        self.world.run(self.knobs.faulty)
+
+    def _finish(self) -> None:
         self._heal()
         self._demand_progress()
         self._come_to_rest()

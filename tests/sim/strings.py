@@ -10,7 +10,7 @@ Also here: what such a command is for the history of each lock that it concerns.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -22,6 +22,7 @@ from resplock.operations import (
     DeleteIf,
     Done,
     Evaluate,
+    Execute,
     Expire,
     FlushScripts,
     GetDelete,
@@ -30,6 +31,7 @@ from resplock.operations import (
     GetTtl,
     LoadScript,
     LockInfo,
+    Look,
     Number,
     Operation,
     Query,
@@ -39,6 +41,8 @@ from resplock.operations import (
     ScriptsExist,
     SetAll,
     SetString,
+    Watch,
+    Watched,
     WrongType,
 )
 from resplock.script import script_sha1
@@ -63,6 +67,8 @@ def tagged(command: Any, number: int) -> Any:
             return replace(command, value=_VALUE % number)
         case SetAll(names=names):
             return replace(command, values=(_VALUE % number,) * len(names))
+        case Execute(steps):
+            return replace(command, steps=tuple([tagged(step, number) for step in steps]))
         case Evaluate(arguments=(value, *others)):
             value = value or _VALUE % number
             return replace(command, arguments=(value, *others, _NUMBER % number))
@@ -76,6 +82,8 @@ def tag_of(command: Any) -> int | None:
             return int(value[1:])
         case Evaluate(arguments=(*_, number)) if number.startswith(b"#"):
             return int(number[1:])
+        case Execute(steps) if steps:
+            return tag_of(steps[-1])
     return None
 
 
@@ -102,15 +110,28 @@ class Strings:
         self._values: dict[LockName, bytes] = {}
         self._unversioned: list[LockName] = []
         self._again: Evaluate | None = None
+        self._watched: tuple[tuple[LockName, int], ...] | None = None
 
     def forget(self) -> None:
         """Another program comes in its place."""
         self._values.clear()
         self._unversioned.clear()
-        self._again = None
+        self._again = self._watched = None
 
-    def choose(self) -> Operation | Query:
-        """The next command."""
+    def choose(self) -> Sequence[Operation | Query]:
+        """The next command, or a pipeline of two: a lock is given back, and taken anew."""
+        if self._watched is not None:
+            return [self._execute()]
+        if self.rng.random() < 0.08:
+            names = self.rng.sample(self._keys, min(2, len(self._keys)))
+            return [Watch(tuple(names[: self.rng.choice((1, 1, 2))]))]
+        if self._values and self.rng.random() < 0.05:
+            name = self.rng.choice(sorted(self._values))
+            again = SetString(name, b"", self.rng.choice(_TTLS_MS), "NX")
+            return [DeleteIf(name, self._values[name]), again]
+        return [self._choose()]
+
+    def _choose(self) -> Operation | Query:
         rng = self.rng
         if self._again is not None:
             again, self._again = self._again, None
@@ -138,6 +159,18 @@ class Strings:
                 return CountKeys((name,))
             case _:
                 return ScriptsExist((script_sha1(RELEASE),))
+
+    def _execute(self) -> Execute:
+        """What was watched is taken or given back, if nobody has touched it meanwhile."""
+        assert self._watched is not None
+        watched, self._watched = self._watched, None
+        name = watched[0][0]
+        steps: list[Operation] = [Look(GetString(name))]
+        if name in self._values:
+            steps.append(DeleteIf(name, self._values[name]))
+        for each, _ in watched:
+            steps.append(SetString(each, b"", self.rng.choice(_TTLS_MS), "NX"))
+        return Execute(tuple(steps), watched)
 
     def _on_a_hold(self) -> Operation:
         rng = self.rng
@@ -170,7 +203,7 @@ class Strings:
         if dice < 0.73:
             return rng.choice((Delete(name), DeleteIf(name, self._owner)))
         if dice < 0.75:
-            return SetString(name, self._owner, ttl_ms, "NX")
+            return SetString(name, self._owner, ttl_ms, rng.choice(("NX", "")))
         if dice < 0.82:
             same_database = [key for key in self._keys if key[0] == name[0]]
             count = min(rng.choice((1, 1, 2, 3)), len(same_database))
@@ -200,6 +233,8 @@ class Strings:
                 if source in (TAKE, TAKE_UNTIL):
                     arguments = (b"", *arguments[1:])
                 self._again = replace(command, script=source, by_sha=False, arguments=arguments)
+            case Watch(names), Watched(numbers):
+                self._watched = tuple(zip(names, numbers, strict=True))
             case GetLock(name), LockInfo(owner=owner, version=version):
                 if owner is not None and owner == self._values.get(name):
                     return name, version
@@ -227,6 +262,9 @@ def ttls_of(command: Any) -> Iterator[tuple[LockName, bytes, int]]:
     match command:
         case SetString(name=name, value=value, ttl_ms=ttl_ms):
             yield name, value, ttl_ms
+        case Execute(steps):
+            for step in steps:
+                yield from ttls_of(step)
         case Evaluate(arguments=(value, ttl_ms, *_)) if source_of(command) != RELEASE:
             for name in command.names:
                 yield name, value, int(ttl_ms)
@@ -257,6 +295,9 @@ def steps_of(command: Any, result: Any) -> Iterator[tuple[LockName, dict[str, An
             yield name, _step("look", b"", ("there",) if is_there else ("nothing",))
         case Evaluate():
             yield from _steps_of_script(command, result)
+        case Execute(steps) if result is not None and result.results is not None:
+            for step, came_of_it in zip(steps, result.results, strict=True):
+                yield from steps_of(step.query if isinstance(step, Look) else step, came_of_it)
 
 
 def _step(kind: str, owner: bytes, reply: tuple[Any, ...] | None) -> dict[str, Any]:

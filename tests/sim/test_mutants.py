@@ -7,22 +7,21 @@ from collections.abc import Iterator
 import pytest
 
 from tests.sim import mutants
-from tests.sim.mutants import Caught, find, record
+from tests.sim.mutants import find, record
 from tests.sim.planting import MUTANTS, WORLDS, knobs_of
 from tests.sim.simulation import Simulation
 
-MUTANTS_MIN = 80
+MUTANTS_MIN = 105
 CAUGHT = record()
 
 
-def _worlds() -> Iterator[tuple[int, str]]:
-    """Each seed and world once: most bugs are noticed in the same few."""
-    seen: list[tuple[int, str]] = []
+def _worlds() -> Iterator[tuple[int, str, int]]:
+    """Each seed and world once, as far as any bug takes to be noticed in it."""
+    names: dict[tuple[int, str], list[str]] = {}
     for name, caught in CAUGHT.items():
-        world = (caught.seed, str(WORLDS.get(name)))
-        if world not in seen:
-            seen.append(world)
-            yield caught.seed, name
+        names.setdefault((caught.seed, str(WORLDS.get(name))), []).append(name)
+    for (seed, _), alike in names.items():
+        yield seed, alike[0], max(CAUGHT[name].at_us for name in alike)
 
 
 def test_there_is_a_seed_for_every_bug() -> None:
@@ -36,9 +35,9 @@ def test_a_planted_bug_is_caught(name: str) -> None:
     assert find(name), f"nobody noticed: {MUTANTS[name].__doc__}"
 
 
-@pytest.mark.parametrize(("seed", "name"), list(_worlds()))
-def test_the_same_seed_is_clean_without_it(seed: int, name: str) -> None:
-    assert Simulation(seed, knobs=knobs_of(name, seed)).run().violation == ""
+@pytest.mark.parametrize(("seed", "name", "until_us"), list(_worlds()))
+def test_the_same_seed_is_clean_without_it(seed: int, name: str, until_us: int) -> None:
+    assert Simulation(seed, knobs=knobs_of(name, seed)).run(until_us).violation == ""
 
 
 def test_the_table_names_every_bug(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,4 +56,5 @@ def test_a_search_finds_a_seed_and_records_it(
     monkeypatch.setattr(mutants, "RECORD", tmp_path / "mutants.json")
     with pytest.raises(SystemExit):
         mutants.main(["--search", name])
-    assert record() == {name: Caught(1, record()[name].violation)}
+    assert set(record()) == {name}
+    assert 1 <= record()[name].seed <= mutants.SEEDS_COMPARED

@@ -56,7 +56,7 @@ def test_clients_with_keys_and_scripts_meet_everything_too() -> None:
         met += report.met
     wanted = {
         "Delete", "DeleteIf", "Evaluate", "Expire", "FlushScripts", "GetDelete", "LoadScript",
-        "SetAll", "SetString", "WrongType",
+        "Execute", "SetAll", "SetString", "Watch", "WrongType",
         "ended: Granted", "ended: replaced", "expired", "deleted", "deleted replaced", "renewed",
     }  # fmt: skip
     assert wanted - set(met) == set()

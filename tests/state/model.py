@@ -6,6 +6,7 @@ after every entry. Every question is answered by looking through everything.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from resplock import limits
@@ -134,6 +135,12 @@ class Model:
     unix_offset: int = 0
     scripts: dict[bytes, bytes] = field(default_factory=dict)
     """Sources, by their SHA1."""
+    changes: Counter[LockName] = field(default_factory=Counter)
+    """How often the holds of a lock have changed."""
+    watched: dict[tuple[LockName, int], int] = field(default_factory=dict)
+    """How often they had, when a WATCH was answered with this number."""
+    numbers: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """What each Watch of this entry was answered, by its index: to be set before it is applied."""
 
     # --- entries ---------------------------------------------------------------------------------
 
@@ -674,6 +681,8 @@ class Model:
         self, kind: str, name: LockName, owner: bytes, version: int, reason: bytes = b""
     ) -> None:
         self.events.append(Event(kind, name, owner, version, reason))
+        if kind not in ("queued", "cancelled"):
+            self.changes[name] += 1
 
 
 def names_of(operation: Acquire | AcquireAll) -> tuple[LockName, ...]:

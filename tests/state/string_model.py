@@ -18,21 +18,28 @@ from resplock.operations import (
     DeleteIf,
     Done,
     Evaluate,
+    Execute,
+    Executed,
     Expire,
     FlushScripts,
     GetDelete,
     GetExpire,
+    GetString,
     Increment,
     LoadScript,
+    Look,
     Number,
     Options,
     Outcome,
     Persist,
+    Query,
     Refused,
     Scripted,
     SetAll,
     SetString,
     Unblocked,
+    Watch,
+    Watched,
     WrongType,
 )
 from resplock.script import script_sha1
@@ -56,6 +63,9 @@ StringOperation = (
     | Evaluate
     | LoadScript
     | FlushScripts
+    | Watch
+    | Execute
+    | Look
 )
 Answer: TypeAlias = int | bytes | None
 
@@ -86,6 +96,12 @@ def run(model: Model, operation: StringOperation) -> Outcome:
             return Done()
         case Evaluate():
             return evaluate(model, operation)
+        case Watch(names):
+            return watch(model, names)
+        case Execute():
+            return execute(model, operation)
+        case Look(query):
+            return look(model, query)
         case _:
             return run_on_value(model, operation)
 
@@ -116,6 +132,28 @@ def run_on_value(
                 return Number(0)
             set_deadline(model, hold, 0)
             return Number(1)
+
+
+def watch(model: Model, names: tuple[LockName, ...]) -> Watched:
+    """The numbers are the table's: the model asks for them, and knows what has changed since."""
+    numbers = model.numbers[model.index]
+    for name, number in zip(names, numbers, strict=True):
+        model.watched[name, number] = model.changes[name]
+    return Watched(numbers)
+
+
+def execute(model: Model, operation: Execute) -> Executed:
+    for each in operation.watched:
+        if model.watched.get(each) != model.changes[each[0]]:
+            return Executed(None)
+    return Executed(tuple([model.run(step) for step in operation.steps]))
+
+
+def look(model: Model, query: Query) -> Bulk | WrongType:
+    """GET: the model knows no other."""
+    assert isinstance(query, GetString)
+    hold = value_of(model, query.name)
+    return hold if isinstance(hold, WrongType) else Bulk(hold and hold.owner)
 
 
 def value_of(model: Model, name: LockName) -> ModelHold | WrongType | None:

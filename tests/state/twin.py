@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -19,6 +19,7 @@ from resplock.operations import (
     Disconnect,
     Ended,
     Event,
+    Executed,
     GetLock,
     Granted,
     Held,
@@ -37,6 +38,7 @@ from resplock.operations import (
     TimedOut,
     Unblock,
     Undelivered,
+    Watched,
 )
 from resplock.state import queries, snapshots
 from resplock.state.snapshots import TableSnapshot
@@ -62,10 +64,21 @@ def plain(outcome: Outcome) -> Outcome:
             return Deadlock(())
         case Busy():
             return Busy("")
+        case Executed(results) if results is not None:
+            return Executed(tuple([plain(result) for result in results]))
         case Scripted(resp2) if resp2.startswith(b"-"):
             return Scripted(resp2.split()[0])
         case _:
             return outcome
+
+
+def numbers_of(first: int, outcomes: Sequence[Outcome]) -> dict[int, tuple[int, ...]]:
+    """What an entry's WATCHes were answered: see `Model.numbers`."""
+    return {
+        index: outcome.numbers
+        for index, outcome in enumerate(outcomes, first)
+        if isinstance(outcome, Watched)
+    }
 
 
 class Twin:
@@ -85,6 +98,7 @@ class Twin:
         self.stamp += elapsed
         version = table.last_version
         outcomes = table.apply(self.index, self.stamp, commands)
+        model.numbers = numbers_of(self.index, outcomes)
         expected = model.apply(self.index, self.stamp, commands)
         self.index += len(commands) or 1
         answered = [plain(outcome) for outcome in outcomes]
