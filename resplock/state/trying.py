@@ -136,7 +136,7 @@ class Trial(LockTable):
             Acquire: self._acquire,
             AcquireAll: self._acquire_all,
             SetString: self._set_string,
-            Evaluate: partial(scripting.evaluate, self),
+            Evaluate: partial(self._answer_long, scripting.evaluate),
         }
 
     def __getattr__(self, _: str) -> NoReturn:
@@ -148,6 +148,7 @@ class Trial(LockTable):
         self.unix_offset_ms = self._table.unix_offset_ms
         self.now_unix_ms = stamp_ms + self.unix_offset_ms
         self.script_steps_left = limits.SCRIPT_STEPS_TRIED
+        self.answer_bytes_left = limits.ANSWER_BYTES_PER_ENTRY
         self.totals = Totals()
 
     def answer(self, operation: Operation) -> Outcome | None:
@@ -155,7 +156,7 @@ class Trial(LockTable):
 
         Nor is more known of scripts once they have taken limits.SCRIPT_STEPS_TRIED steps.
         """
-        if not is_try(operation) or self.script_steps_left <= 0:
+        if not is_try(operation) or self.script_steps_left <= 0 or self.answer_bytes_left <= 0:
             return None
         refusals = self.totals.refusals
         try:
