@@ -238,7 +238,8 @@ class TestRedirection:
                     assert moved_to(wire.call(*words)) == (slot, address)
                 assert owner_in_slots(follower) == address
                 assert wire.call("READONLY") == "OK"
-                assert wire.call("LOCK.GET", "moved") is None
+                assert moved_to(wire.call("LOCK.GET", "moved")) == (slot, address), "never stale"
+                assert wire.call("GET", "moved") is None
         assert owner_in_slots(leader) == address
         assert by_field(leader.call("LOCK.ACQUIRE", "moved", "me"))["status"] == b"granted"
 
