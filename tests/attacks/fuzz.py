@@ -28,8 +28,9 @@ from resplock.resp.commands import COMMANDS
 from tests.attacks.server import DEADLINE_S, Server, array
 from tests.replies import parse_replies
 
-NEVER = {b"SHUTDOWN", b"KILL"}
-"""Words of commands that would end the server, or the connections that look after it."""
+NEVER = {b"SHUTDOWN", b"KILL", b"PAUSE", b"FLUSHALL", b"FLUSHDB"}
+"""Words of commands that would end the server or the connections that look after it, make others wait,
+or take their locks away."""
 
 WORDS = [
     *(b"TTL", b"WAIT", b"META", b"REQUEST", b"VERSION", b"VERSIONS", b"MATCH", b"CURSOR", b"COUNT"),
