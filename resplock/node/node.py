@@ -127,6 +127,8 @@ class Node:
         self._offset_under_way = False
         self._refusals = 0
         self._refusals_told_ms = 0
+        self._refusals_seen = 0
+        self._contended_ms = 0
         self._events: list[Event] = []
         # Other nodes.
         self._absences = Absences(core.id, incarnation)
@@ -650,7 +652,7 @@ class Node:
     def _refuses_all(self, run: Run, stamp_ms: StampMs) -> bool:
         """Refuse the tries of a run that need no entry; whether nothing is left to be proposed."""
         core = self.core
-        if not core.has_applied_all:
+        if not core.has_applied_all or not self._is_worth_searching(run, stamp_ms):
             return False
         heads = heads_of(run, self._pipeline, self.table)
         if not heads:
@@ -665,6 +667,15 @@ class Node:
             return False
         self._pipeline.unlogged(run, core.id, core.term, context)
         return True
+
+    def _is_worth_searching(self, run: Run, stamp_ms: StampMs) -> bool:
+        """Whether tries of a run may find locks held: see limits.SEARCHED_ALWAYS."""
+        refusals = self.table.totals.refusals + self._refusals
+        if refusals != self._refusals_seen:
+            self._refusals_seen, self._contended_ms = refusals, stamp_ms
+        if len(run.operations) <= limits.SEARCHED_ALWAYS:
+            return True
+        return stamp_ms - self._contended_ms < limits.CONTENDED_MS
 
     def _apply(self, entry: Entry) -> None:
         """Apply one committed entry and answer whoever this node proposed it for."""

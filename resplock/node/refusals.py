@@ -25,7 +25,7 @@ from resplock.node.pipeline import Pipeline
 from resplock.node.runs import Heads, Run
 from resplock.operations import Outcome
 from resplock.state.table import LockTable
-from resplock.state.trying import Trial, looks_refused
+from resplock.state.trying import TRIES, Trial, looks_refused
 from resplock.types import StampMs
 
 
@@ -36,10 +36,11 @@ def heads_of(run: Run, pipeline: Pipeline, table: LockTable) -> Heads:
     begin = 0
     operations = run.operations
     for share, (client, count) in enumerate(run.clients):
-        if isinstance(client, RemoteRun):
+        operation = operations[begin]
+        if type(client) is RemoteRun:
             if client.heads:
                 heads += _within(client.heads, begin, count)
-        elif looks_refused(table, operations[begin]):
+        elif type(operation) in TRIES and looks_refused(table, operation):
             looked.append((share, begin, count))
         begin += count
     if looked:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
 
 from resplock import limits
 from resplock.operations import Acquire, AcquireAll, Evaluate, Operation, Outcome, SetString
@@ -21,6 +21,9 @@ from resplock.state.scripts import ScriptCache
 from resplock.state.slotmap import SlotMap
 from resplock.state.table import LockTable
 from resplock.types import LockName, StampMs
+
+TRIES: Final = frozenset({Acquire, SetString, AcquireAll, Evaluate})
+"""The operations that may change nothing because a lock is held."""
 
 
 def looks_refused(table: LockTable, operation: Operation) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from resplock import limits
 from resplock.node import Result
 from resplock.node.messages import Forward
 from resplock.operations import (
@@ -442,3 +443,19 @@ def test_and_is_given_back_with_it(trio: Trio) -> None:
     assert [type(result) for result in results[:1]] == [Done]
     assert len(results) == 3
     assert InDoubt() not in results
+
+
+# --- what is searched ----------------------------------------------------------------------------
+
+
+def test_many_commands_are_searched_for_tries_only_while_some_are_refused(trio: Trio) -> None:
+    leader = trio["n1"]
+    assert isinstance(granted(trio, leader, acquire("k", ttl_ms=0))[0], Granted)
+    trio.pass_time(2 * limits.CONTENDED_MS)
+    many = [acquire("k", "you") for _ in range(limits.SEARCHED_ALWAYS + 1)]
+    before = len(logged(leader))
+    for entries in (len(many), 0):  # the first are found to be held when they are applied
+        results = granted(trio, leader, *many)
+        assert [type(each) for each in results] == [Held] * len(many)
+        assert len(logged(leader)) - before == entries
+        before = len(logged(leader))
