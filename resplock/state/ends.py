@@ -52,7 +52,7 @@ def expire_plain(ledger: Ledger, slot: Slot, name: LockName, lock: Lock) -> None
     """The hold of a plain lock is over, and nobody waits."""
     ledger.drop_plain(slot, name, lock)
     ledger.totals.expired += 1
-    if ledger.keeps_events:
+    if ledger.keeps_events or ledger.watched:
         hold = lock.holds[0]
         ledger.tell("expired", name, hold.owner, hold.version)
 

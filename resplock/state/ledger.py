@@ -46,6 +46,9 @@ from resplock.state.slotmap import SlotMap
 from resplock.state.timers import Timers
 from resplock.types import LockName, StampMs
 
+_IN_LINE = ("queued", "cancelled")
+"""The events that are about no hold."""
+
 FEATURE_LEVEL = 1
 """The newest rules of `apply` that this release knows. The log says which are in force."""
 
@@ -125,9 +128,6 @@ class Ledger:
             del slot[name]
         was_held = before is not None and bool(before.holds)
         self.locks_by_db[name[0]] += bool(after.holds) - was_held
-        if self.watched and (was_held or after.holds):
-            if before is None or before.holds is not after.holds:
-                self.changed(name)
         if before_ms == after_ms:
             return
         if before_ms:
@@ -161,8 +161,6 @@ class Ledger:
 
     def drop_plain(self, slot: Slot, name: LockName, lock: Lock) -> None:
         """A plain lock (`Lock.extra` is None) leaves the table with its hold."""
-        if self.watched:
-            self.changed(name)
         if lock.next_deadline_ms:
             self.timers.remove(name, lock.next_deadline_ms)
         self.owners.remove(lock.holds[0].owner, name)
@@ -201,7 +199,7 @@ class Ledger:
             )
 
     def changed(self, name: LockName) -> None:
-        """A key's holds have changed: who watches it is to notice. To be said while any is watched."""
+        """A key's holds have changed: who watches it is to notice."""
         if name in self.watched:
             self.changes += 1
             self.watched[name] = self.changes
@@ -209,7 +207,12 @@ class Ledger:
     def tell(
         self, kind: str, name: LockName, owner: bytes, version: int, reason: bytes = b""
     ) -> None:
-        """Collect an event, if anybody wants them."""
+        """Collect an event, if anybody wants them, and count a change of what is watched.
+
+        The hottest paths call it only if `keeps_events` or `watched`.
+        """
+        if self.watched and kind not in _IN_LINE:
+            self.changed(name)
         if self.keeps_events:
             self.events.append(Event(kind, name, owner, version, reason))
 

@@ -285,7 +285,7 @@ def delete_plain(ledger: Ledger, slot: Slot, name: LockName, lock: Lock) -> None
     ledger.means.observe(name, ledger.clock_ms - hold.acquired_ms)
     ledger.drop_plain(slot, name, lock)
     ledger.totals.releases += 1
-    if ledger.keeps_events:
+    if ledger.keeps_events or ledger.watched:
         ledger.tell("deleted", name, hold.owner, hold.version)
 
 

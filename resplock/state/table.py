@@ -260,9 +260,7 @@ class LockTable(Ledger):
         self.owners.add(owner, name)
         self.locks_by_db[name[0]] += 1
         self.totals.acquisitions += 1
-        if self.watched:
-            self.changed(name)
-        if self.keeps_events:
+        if self.keeps_events or self.watched:
             self.tell("acquired", name, owner, version)
         return Granted(version, ttl_ms)
 
@@ -291,7 +289,7 @@ class LockTable(Ledger):
         self.means.observe(name, self.clock_ms - hold.acquired_ms)
         self.drop_plain(slot, name, lock)
         self.totals.releases += 1
-        if self.keeps_events:
+        if self.keeps_events or self.watched:
             self.tell("released", name, hold.owner, hold.version)
         return _RELEASED
 
@@ -511,8 +509,6 @@ class LockTable(Ledger):
                 self.timers.remove(name, before_ms)
             if deadline_ms:
                 self.timers.add(name, deadline_ms)
-        if self.watched:
-            self.changed(name)
         self.totals.renewals += 1
         self.tell("renewed", name, hold.owner, hold.version)
         return ttl_ms

@@ -4,8 +4,9 @@ Pure and deterministic. `execute` carries out the steps of a transaction within 
 entry, on every replica: they see one moment of the clock, and nothing comes between them. As in Redis
 an error of one step is its answer, and the others are carried out.
 
-WATCH gives each key a number that rises with every change of its holds: a grant, a renewal, an end of
-whatever kind, by time too. EXEC brings the numbers back, and does nothing unless all are the same.
+WATCH gives each key a number that rises with every change of its holds of which events tell: a grant, a
+renewal, an end of whatever kind, by time too. EXEC brings the numbers back, and does nothing unless all
+are the same.
 
 - An absent key has a number like any other, so one that was set and deleted meanwhile has changed.
 - No number is given twice. Of the keys that have one the log forgets the one watched longest ago (see

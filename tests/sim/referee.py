@@ -50,6 +50,7 @@ from tests.sim.entry import Asked, Entry
 from tests.sim.history import tag_of
 from tests.sim.world import Violation
 
+_REPLACED = Unblocked("replaced")
 _INVOLUNTARY = ("expired", "broken", "deleted")
 
 
@@ -334,6 +335,8 @@ class Referee:
         self._taken_places[name, owner] += 1
         told = [event for event in self._entry.events if event.kind == "queued"]
         to_come = sum((event.name, event.owner) == (name, owner) for event in told) - taken
+        if to_come < len(new):
+            new = self._without_takeovers(new)
         index, asked = new[0]
         if to_come < len(new):  # some of them have taken over a place
             index, asked = next((each for each in new if each[0] in self._places), new[0])
@@ -346,6 +349,15 @@ class Referee:
         self._taken.add(index)
         self.queues[name].append(place)
         self.queues[name].sort(key=lambda each: each.order)
+
+    def _without_takeovers(self, asked: list[tuple[int, Asked]]) -> list[tuple[int, Asked]]:
+        """Of one owner's in an entry, those whose predecessor was not told that it is replaced."""
+        replaced = {each.ticket for each in self._entry.ended if each.outcome == _REPLACED}
+        return [
+            each
+            for position, each in enumerate(asked)
+            if not position or asked[position - 1][0] not in replaced
+        ]
 
     def _known(self, index: int) -> Waiting | None:
         for queue in self.queues.values():

@@ -24,6 +24,7 @@ from resplock.operations import (
     LockInfo,
     Look,
     Number,
+    Options,
     Refused,
     Release,
     SetString,
@@ -48,6 +49,18 @@ def test_a_transaction_is_its_steps_one_by_one(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(30))
 def test_exec_does_nothing_exactly_if_a_watched_key_has_changed(seed: int) -> None:
     watch_at_random(seed)
+
+
+def test_an_acquisition_that_is_counted_less_changes_nothing_that_is_watched() -> None:
+    run = Run()
+    again = Acquire(A, b"me", options=Options(reentrant=True))
+    run.apply(again, again)
+    watched = run.watch(A)
+    run.apply(Release(A, b"me"))
+    assert run.execute(watched, Look(GetString(A))) == Executed((Bulk(b"me"),))
+    watched = run.watch(A)
+    run.apply(Release(A, b"me"))
+    assert run.execute(watched, Look(GetString(A))) == Executed(None)
 
 
 def test_what_is_overdue_has_ended_whatever_the_cap_has_left() -> None:

@@ -99,11 +99,6 @@ class Steps:
         self._rng = rng
         self._chance = Chance(rng)
 
-    def leave_out_what_has_no_event(self) -> None:
-        """Re-entrant acquisitions are counted without a word, and so are repeated requests."""
-        self._chance.kinds = ["exclusive", "shared", "semaphore"]
-        self._chance.requests = [b""]
-
     def step(self) -> Operation:
         pick = self._rng.choice
         name, value = pick(NAMES), pick(OWNERS)
@@ -177,7 +172,6 @@ def watch_at_random(seed: int, rounds: int = 40) -> None:
     """EXEC does nothing exactly if an event has told of a change of a key that it watches."""
     rng = random.Random(seed)
     steps, run = Steps(rng), Run()
-    steps.leave_out_what_has_no_event()
     for _ in range(rounds):
         watched = run.watch(*rng.sample(NAMES, rng.randint(1, 2)))
         run.changed.clear()
