@@ -26,7 +26,7 @@ from resplock.resp.arguments import (
 )
 from resplock.resp.binding import Binder, compile_binder
 from resplock.resp.failures import ERRORS
-from resplock.resp.shapes import Reply
+from resplock.resp.shapes import HELP, Reply
 from resplock.strings import Grammar
 
 
@@ -316,6 +316,24 @@ class Command:
                 raise CommandError("Invalid arguments specified for command")
             found.extend(argv[at + 1 : at + 1 + count * spec.step : spec.step])
         return found
+
+
+def help_of(
+    container: str,
+    group: Group,
+    *,
+    flags: tuple[Flag, ...] = (Flag.LOADING, Flag.STALE),
+    categories: tuple[str, ...] = (),
+) -> Command:
+    """The subcommand HELP of a container."""
+    return Command(
+        name=f"{container} HELP",
+        summary="Prints this help.",
+        group=group,
+        flags=flags,
+        categories=categories,
+        replies=(HELP,),
+    )
 
 
 def _key_specs(arguments: tuple[Argument, ...], index: int) -> Iterator[KeySpec]:

@@ -3,9 +3,8 @@
 Pure, and only data.
 """
 
-from resplock.resp import shapes
 from resplock.resp.arguments import Text
-from resplock.resp.command import Command, Flag, Group
+from resplock.resp.command import Command, Flag, Group, help_of
 from resplock.resp.shapes import Field, Kind, Reply
 
 _ANYTIME = (Flag.LOADING, Flag.STALE)
@@ -45,13 +44,7 @@ _SUBCOMMANDS = (
             Reply("nil", Kind.NIL, "There is no such user."),
         ),
     ),
-    Command(
-        name="ACL HELP",
-        summary="Prints this help.",
-        group=Group.SERVER,
-        flags=_ANYTIME,
-        replies=(shapes.HELP,),
-    ),
+    help_of("ACL", Group.SERVER),
     Command(
         name="ACL LIST",
         summary="Returns the rules of all users: of `default`.",

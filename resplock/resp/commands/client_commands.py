@@ -14,7 +14,7 @@ from resplock.resp.arguments import (
     Text,
     Wording,
 )
-from resplock.resp.command import Command, Flag, Group
+from resplock.resp.command import Command, Flag, Group, help_of
 from resplock.resp.shapes import Kind, Reply
 
 _FLAGS = (Flag.NOSCRIPT, Flag.LOADING, Flag.STALE)
@@ -70,13 +70,7 @@ _SUBCOMMANDS = (
         flags=_FLAGS,
         replies=(Reply("off", Kind.INTEGER, "The number -1."),),
     ),
-    Command(
-        name="CLIENT HELP",
-        summary="Prints this help.",
-        group=Group.CONNECTION,
-        flags=(Flag.LOADING, Flag.STALE),
-        replies=(shapes.HELP,),
-    ),
+    help_of("CLIENT", Group.CONNECTION),
     Command(
         name="CLIENT ID",
         summary="Returns the id of the current connection.",

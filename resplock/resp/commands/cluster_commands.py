@@ -7,7 +7,7 @@ nodes are its replicas.
 from resplock import limits
 from resplock.resp import shapes
 from resplock.resp.arguments import Argument, Integer, Text
-from resplock.resp.command import Command, Flag, Group
+from resplock.resp.command import Command, Flag, Group, help_of
 from resplock.resp.shapes import Kind, Reply
 
 _STALE = (Flag.STALE,)
@@ -40,13 +40,7 @@ _SUBCOMMANDS = (
         arguments=(_SLOT, Integer(name="count", most=limits.LIST_COUNT_MAX)),
         replies=(Reply("keys", Kind.ARRAY, "At most so many keys."),),
     ),
-    Command(
-        name="CLUSTER HELP",
-        summary="Prints this help.",
-        group=Group.CLUSTER,
-        flags=(Flag.LOADING, Flag.STALE),
-        replies=(shapes.HELP,),
-    ),
+    help_of("CLUSTER", Group.CLUSTER),
     Command(
         name="CLUSTER INFO",
         summary="Returns the state of the cluster.",

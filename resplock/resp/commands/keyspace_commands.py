@@ -10,9 +10,8 @@ from typing import Any
 from resplock import limits
 from resplock import operations as ops
 from resplock.keyspace import GRAMMARS
-from resplock.resp import shapes
 from resplock.resp.arguments import Argument, Integer, OneOf, Pattern, PureToken, Text
-from resplock.resp.command import Command, Flag, Group, Meets
+from resplock.resp.command import Command, Flag, Group, Meets, help_of
 from resplock.resp.commands.string_commands import KEY
 from resplock.resp.shapes import Kind, Reply
 
@@ -223,13 +222,7 @@ COMMANDS = (
                 _number("In seconds. Reading it counts for nothing."),
             ),
             _object("REFCOUNT", "Is 1.", _number("1")),
-            Command(
-                name="OBJECT HELP",
-                summary="Prints this help.",
-                group=Group.GENERIC,
-                flags=(Flag.LOADING, Flag.STALE),
-                replies=(shapes.HELP,),
-            ),
+            help_of("OBJECT", Group.GENERIC),
         ),
     ),
 )

@@ -8,7 +8,7 @@ import msgspec
 from resplock import limits
 from resplock.resp import shapes
 from resplock.resp.arguments import Integer, Text, Wording
-from resplock.resp.command import Command, Flag, Group
+from resplock.resp.command import Command, Flag, Group, help_of
 from resplock.resp.commands.keyspace_commands import MEMORY_USAGE
 from resplock.resp.shapes import Kind, Reply
 
@@ -64,13 +64,7 @@ _SLOWLOG_SUBCOMMANDS = (
             ),
         ),
     ),
-    Command(
-        name="SLOWLOG HELP",
-        summary="Prints this help.",
-        group=Group.SERVER,
-        flags=_ANYTIME,
-        replies=(shapes.HELP,),
-    ),
+    help_of("SLOWLOG", Group.SERVER),
     Command(
         name="SLOWLOG LEN",
         summary="Returns how many entries there are.",
@@ -101,13 +95,7 @@ _LATENCY_SUBCOMMANDS = (
         tips=_OF_EACH_NODE,
         replies=(Reply("report", Kind.VERBATIM, "Text for people."),),
     ),
-    Command(
-        name="LATENCY HELP",
-        summary="Prints this help.",
-        group=Group.SERVER,
-        flags=_ANYTIME,
-        replies=(shapes.HELP,),
-    ),
+    help_of("LATENCY", Group.SERVER),
     Command(
         name="LATENCY HISTOGRAM",
         summary="Returns how long the commands took that this node answers by itself.",
@@ -195,13 +183,7 @@ _MEMORY_SUBCOMMANDS = (
         tips=("nondeterministic_output", *_OF_EACH_SHARD),
         replies=(Reply("report", Kind.VERBATIM, "Text for people."),),
     ),
-    Command(
-        name="MEMORY HELP",
-        summary="Prints this help.",
-        group=Group.SERVER,
-        flags=_ANYTIME,
-        replies=(shapes.HELP,),
-    ),
+    help_of("MEMORY", Group.SERVER),
     Command(
         name="MEMORY MALLOC-STATS",
         summary="Returns what the allocator says of itself: nothing.",
@@ -227,13 +209,7 @@ _MEMORY_SUBCOMMANDS = (
 )
 
 _DEBUG_SUBCOMMANDS = (
-    Command(
-        name="DEBUG HELP",
-        summary="Prints this help.",
-        group=Group.SERVER,
-        flags=_ADMIN_NO_SCRIPT,
-        replies=(shapes.HELP,),
-    ),
+    help_of("DEBUG", Group.SERVER, flags=_ADMIN_NO_SCRIPT),
     Command(
         name="DEBUG SLEEP",
         summary="Stops this node for a while: it hears and says nothing, also to the other nodes.",

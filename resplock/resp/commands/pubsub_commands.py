@@ -4,9 +4,8 @@ Pure, and only data.
 """
 
 from resplock import limits
-from resplock.resp import shapes
 from resplock.resp.arguments import Pattern, Text
-from resplock.resp.command import Command, Flag, Group
+from resplock.resp.command import Command, Flag, Group, help_of
 from resplock.resp.shapes import Kind, Reply
 
 _FLAGS = (Flag.PUBSUB, Flag.NOSCRIPT, Flag.LOADING, Flag.STALE)
@@ -50,13 +49,7 @@ _SUBCOMMANDS = (
         arguments=_LISTED,
         replies=_LISTING,
     ),
-    Command(
-        name="PUBSUB HELP",
-        summary="Prints this help.",
-        group=Group.PUBSUB,
-        flags=(Flag.LOADING, Flag.STALE),
-        replies=(shapes.HELP,),
-    ),
+    help_of("PUBSUB", Group.PUBSUB),
     Command(
         name="PUBSUB NUMPAT",
         summary="Returns how many different patterns are subscribed to.",

@@ -3,9 +3,8 @@
 Pure, and only data. Every node answers as a Sentinel that watches one master, the leader.
 """
 
-from resplock.resp import shapes
 from resplock.resp.arguments import Text
-from resplock.resp.command import Command, Flag, Group
+from resplock.resp.command import Command, Flag, Group, help_of
 from resplock.resp.shapes import Kind, Reply
 
 MASTER_NAME = b"resplock"
@@ -41,13 +40,7 @@ _SUBCOMMANDS = (
             Reply("nil", Kind.NIL, "Another name, or no leader was heard of yet."),
         ),
     ),
-    Command(
-        name="SENTINEL HELP",
-        summary="Prints this help.",
-        group=Group.SENTINEL,
-        flags=_FLAGS,
-        replies=(shapes.HELP,),
-    ),
+    help_of("SENTINEL", Group.SENTINEL, flags=_FLAGS),
     Command(
         name="SENTINEL MASTER",
         summary="Returns what this node knows of the leader.",

@@ -7,10 +7,14 @@ from resplock import limits
 from resplock import operations as ops
 from resplock.resp import shapes
 from resplock.resp.arguments import Block, OneOf, Pattern, PureToken, Text
-from resplock.resp.command import Command, Flag, Group, Meets
+from resplock.resp.command import Command, Flag, Group, Meets, help_of
 from resplock.resp.shapes import Kind, Reply
 
 _ANYTIME = (Flag.LOADING, Flag.STALE)
+_WHOLE_COMMAND = (
+    Text(name="command"),
+    Text(name="arg", field="arguments", optional=True, multiple=True),
+)
 _ADMIN_ANYTIME = (Flag.ADMIN, Flag.NOSCRIPT, *_ANYTIME)
 _SAVE_FLAGS = (Flag.ADMIN, Flag.NOSCRIPT, Flag.NO_ASYNC_LOADING)
 SETTABLE = (
@@ -57,10 +61,7 @@ _COMMAND_SUBCOMMANDS = (
         group=Group.SERVER,
         flags=_ANYTIME,
         categories=("connection",),
-        arguments=(
-            Text(name="command"),
-            Text(name="arg", field="arguments", optional=True, multiple=True),
-        ),
+        arguments=_WHOLE_COMMAND,
         replies=(Reply("keys", Kind.ARRAY, "The keys."),),
     ),
     Command(
@@ -70,20 +71,10 @@ _COMMAND_SUBCOMMANDS = (
         group=Group.SERVER,
         flags=_ANYTIME,
         categories=("connection",),
-        arguments=(
-            Text(name="command"),
-            Text(name="arg", field="arguments", optional=True, multiple=True),
-        ),
+        arguments=_WHOLE_COMMAND,
         replies=(Reply("keys", Kind.ARRAY, "For each key an array of it and its flags."),),
     ),
-    Command(
-        name="COMMAND HELP",
-        summary="Prints this help.",
-        group=Group.SERVER,
-        flags=_ANYTIME,
-        categories=("connection",),
-        replies=(shapes.HELP,),
-    ),
+    help_of("COMMAND", Group.SERVER, categories=("connection",)),
     Command(
         name="COMMAND INFO",
         summary="Returns the details of commands.",
@@ -140,13 +131,7 @@ _CONFIG_SUBCOMMANDS = (
         ),
         replies=(Reply("settings", Kind.MAP, "The settings that match, by name."),),
     ),
-    Command(
-        name="CONFIG HELP",
-        summary="Prints this help.",
-        group=Group.SERVER,
-        flags=_ANYTIME,
-        replies=(shapes.HELP,),
-    ),
+    help_of("CONFIG", Group.SERVER),
     Command(
         name="CONFIG RESETSTAT",
         summary="Resets this node's counters, which INFO shows.",
@@ -230,13 +215,7 @@ COMMANDS = (
         complexity="Depends on subcommand.",
         group=Group.SERVER,
         subcommands=(
-            Command(
-                name="MODULE HELP",
-                summary="Prints this help.",
-                group=Group.SERVER,
-                flags=_ANYTIME,
-                replies=(shapes.HELP,),
-            ),
+            help_of("MODULE", Group.SERVER),
             Command(
                 name="MODULE LIST",
                 summary="Returns the modules that are loaded: none.",
