@@ -647,6 +647,8 @@ class Node:
             self._pipeline.refused(run, Busy("too much waits to be committed"))
             self._end_of(run)
             return
+        if run.refused:
+            self._refusals += self._trial.totals.refusals
         self._pipeline.proposed(run, self.core.id, entry)
 
     def _refuses_all(self, run: Run, stamp_ms: StampMs) -> bool:
@@ -661,10 +663,9 @@ class Node:
         context = 0
         if len(run.refused) == len(run.operations) and not (context := self._reads.prove(core)):
             run.refused = {}
-        if run.refused:
-            self._refusals += self._trial.totals.refusals
         if not context:
             return False
+        self._refusals += self._trial.totals.refusals
         self._pipeline.unlogged(run, core.id, core.term, context)
         return True
 

@@ -445,6 +445,23 @@ def test_and_is_given_back_with_it(trio: Trio) -> None:
     assert InDoubt() not in results
 
 
+def test_refusals_of_a_run_that_is_cut_in_two_count_once(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = trio["n1"]
+    granted(trio, leader, acquire("k", ttl_ms=0))
+    monkeypatch.setattr(limits, "RUN_BYTES_MAX", 40)
+    before = leader.node.proposals.added
+    callers = [submit(leader, acquire(key, "you")) for key in ("k", "a", "b", "c", "k")]
+    leader.turn()
+    assert leader.node.proposals.added - before == len(callers)
+    trio.settle()
+    trio.pass_time(2 * limits.REFUSALS_TOLD_EVERY_MS)
+    kinds = [type(caller.take()[0]) for caller in callers]
+    assert kinds == [Held, Granted, Granted, Granted, Held]
+    assert [each.node.table.totals.refusals for each in trio.servers.values()] == [2] * 3
+
+
 # --- what is searched ----------------------------------------------------------------------------
 
 
