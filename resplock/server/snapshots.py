@@ -51,7 +51,6 @@ _UNFINISHED_SUFFIX = ".tmp"
 _MAGIC = b"RLSN"
 _META_BYTES_MAX = 1 << 20
 _HEADER = struct.Struct(">4sBI")
-_CHUNK = struct.Struct(">II")
 _TRAILER = struct.Struct(">IQQI")
 _U32 = struct.Struct(">I")
 

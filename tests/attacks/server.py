@@ -30,7 +30,6 @@ LATENCY_S_MAX = 2.0
 """What another client may have to wait. Milliseconds in truth; the machine that tests is busy."""
 DEADLINE_S = 20.0
 """When a test gives up waiting for something that must come."""
-LOG_LINES_MAX = 12
 ROOT = Path(__file__).parent.parent.parent
 
 _STARTED = re.compile(r"ready on \S*:(\d+) \(")

@@ -337,13 +337,6 @@ class Cluster:
                 if other != id:
                     down.report_link_down(other)
 
-    def restore_links(self, id: str, same_incarnation: bool) -> None:
-        """The links are there again."""
-        for server in self.servers.values():
-            if server.core is not None and server.id != id:
-                server.core.report_link_up(NodeId(id), same_incarnation)
-                self.core(id).report_link_up(server.id, True)
-
     def stand_early(self, limit: int = 50) -> int:
         """Let early pre-votes come due, in order, settling after each. How many ms that took."""
         now_ms = 0

@@ -97,11 +97,6 @@ class Simulation:
         """Every process that is up."""
         return [host.process for host in self.network.hosts.values() if host.process is not None]
 
-    def process_of(self, id: NodeId) -> Process | None:
-        """The process of that server, if it is up."""
-        host = self.network.hosts.get(id)
-        return host.process if host is not None else None
-
     def next_incarnation(self) -> int:
         """A number for a process: later ones have higher numbers."""
         self._incarnations += 1
