@@ -149,7 +149,7 @@ def _statements(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         "local n = 0 repeat n = n + 1 local z = %e until n > 2 or z",
         "do local x = %e %b end",
         "local function g(a, b) %b return a, %e end x, y = g(x, %e)",
-        "table.insert(t, 1, %e)",
+        "table.insert(t, 1, (%e) or 0)",  # with nil there, Lua leaves open how long it is
         "s = 'x' .. tostring(x == %e)",
         "redis.call('SET', KEYS[2], %e)",
         "local ok, e = pcall(function() %b return %e end) x = ok",
