@@ -74,8 +74,13 @@ def time_out(ledger: Ledger, place: Place, index: int) -> None:
 
 def leave(ledger: Ledger, place: Place, reason: str, index: int) -> None:
     """The place is given up for this reason, and whoever is behind is served."""
-    _leave(ledger, place, Unblocked(reason), reason.encode(), index)
+    unqueue(ledger, place, reason, index)
     promote(ledger, place.names, index, ledger.clock_ms + 1)
+
+
+def unqueue(ledger: Ledger, place: Place, reason: str, index: int) -> None:
+    """The place is given up for this reason. Whoever is behind is not served yet."""
+    _leave(ledger, place, Unblocked(reason), reason.encode(), index)
 
 
 def _leave(ledger: Ledger, place: Place, outcome: Outcome, reason: bytes, index: int) -> None:

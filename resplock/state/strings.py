@@ -54,7 +54,7 @@ from resplock.operations import (
 )
 from resplock.state import ends
 from resplock.state.granting import PLAIN, is_free_for
-from resplock.state.handover import leave, promote
+from resplock.state.handover import promote, unqueue
 from resplock.state.ledger import Ledger, Slot
 from resplock.state.records import NOBODYS, Hold, Lock, Mode, heard, with_hold
 from resplock.strings import TOO_LONG, integer
@@ -167,7 +167,7 @@ def _put(ledger: Ledger, name: LockName, value: bytes, deadline_ms: int, index: 
         return
     place = ledger.queues.place_of((name,), value)
     if place is not None:  # who waits for the lock has taken it in another way
-        leave(ledger, place, "replaced", index)
+        unqueue(ledger, place, "replaced", index)
         lock = ledger.locks.get(name)
     if lock is not None and lock.holds:
         lock = _take_away(ledger, name, lock, b"replaced")
@@ -182,6 +182,8 @@ def _put(ledger: Ledger, name: LockName, value: bytes, deadline_ms: int, index: 
         modified_at=now,
     )
     ledger.add_hold(name, ledger.locks.get(name), with_hold(lock or NOBODYS, hold, PLAIN), hold)
+    if place is not None:
+        promote(ledger, place.names, index, ledger.clock_ms + 1)
     _end_past(ledger, name, deadline_ms, index)
 
 

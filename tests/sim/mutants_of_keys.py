@@ -136,7 +136,7 @@ def who_overwrites_tells_nobody(patch: Patch) -> None:
 @mutant_in(**STRINGS | {"strings": 0.5, "waits": 0.1, "enqueues": 0.8, "keys": 2})
 def who_has_taken_a_key_still_waits_for_it(patch: Patch) -> None:
     """A waiter takes the lock by SET, and keeps its place: it is granted the lock once more."""
-    patch.setattr(strings, "leave", lambda ledger, place, reason, index: None)
+    patch.setattr(strings, "unqueue", lambda ledger, place, reason, index: None)
 
 
 @mutant_in(**STRINGS)

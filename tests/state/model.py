@@ -602,13 +602,16 @@ class Model:
         return served[0] if served else None
 
     def leave(self, place: ModelPlace, outcome: Outcome, reason: bytes) -> None:
+        self.unqueue(place, outcome, reason)
+        self.serve(list(place.names))
+
+    def unqueue(self, place: ModelPlace, outcome: Outcome, reason: bytes) -> None:
         self.places.remove(place)
         for name in place.names:
             self.tell("cancelled", name, place.owner, 0, reason)
         self.end_ticket(place, outcome)
         if reason != b"disconnected":
             self.remember_end(place, outcome)
-        self.serve(list(place.names))
 
     def end_ticket(self, place: ModelPlace, outcome: Outcome) -> None:
         if place.ticket:

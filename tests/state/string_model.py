@@ -231,13 +231,15 @@ def put(model: Model, name: LockName, value: bytes, deadline: int) -> None:
     if hold is not None:
         set_deadline(model, hold, deadline)
     else:
-        for place in model.queue(name):
-            if place.owner == value:
-                model.leave(place, Unblocked("replaced"), b"replaced")
+        replaced = [place for place in model.queue(name) if place.owner == value]
+        for place in replaced:
+            model.unqueue(place, Unblocked("replaced"), b"replaced")
         for other in model.held(name):
             model.holds.remove(other)
             model.tell("deleted", name, other.owner, other.version, b"replaced")
         model.take(name, value, deadline)
+        for place in replaced:
+            model.serve(list(place.names))
     while model.end_next():
         pass
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from resplock.operations import Done
-from resplock.state import strings
+from resplock.state import handover, strings
 from tests.planted import Plant, fails_its_test
 from tests.state import test_strings as rules
 from tests.state.test_strings import Strings
@@ -53,6 +53,11 @@ def an_equal_value_is_set_anew(patch: pytest.MonkeyPatch) -> None:
         strings._put(ledger, name, value, hold.deadline_ms if hold else 0, index)
 
     patch.setattr(strings, "_change", change)
+
+
+@breaks(rules.test_who_takes_a_free_lock_by_set_grants_it_to_nobody_behind_his_place)
+def the_place_of_who_sets_goes_to_the_next(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(strings, "unqueue", handover.leave)
 
 
 @breaks(rules.test_numbers_have_64_bits)

@@ -428,6 +428,25 @@ def test_who_sets_the_key_to_a_waiter_ends_its_wait(run: Strings) -> None:
     assert run("GET k") == Bulk(b"you")
 
 
+def test_who_takes_a_free_lock_by_set_grants_it_to_nobody_behind_his_place(run: Strings) -> None:
+    """His place gone, the next would be granted the lock, and lose it, in the same command."""
+    run("SET l me")
+    run.apply(AcquireAll((K, L), b"you", options=Options(wait_ms=60_000, client=CLIENT)))
+    run.wait(b"third")
+    run.wait(b"fourth", L)
+    run.events.clear()
+    run("SET k you")
+    assert run.events == [
+        ("cancelled", b"you", b"replaced"),
+        ("cancelled", b"you", b"replaced"),
+        ("acquired", b"you", b""),
+    ]
+    run("DEL l")
+    assert run("GET l") == Bulk(b"fourth")
+    run("DEL k")
+    assert run("GET k") == Bulk(b"third")
+
+
 def test_set_nx_passes_nobody_who_waits(run: Strings) -> None:
     """The first in line waits for two locks, of which one is free."""
     run("SET l me")
